@@ -1,0 +1,70 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { freePort } from './ports.ts';
+import { startService } from './service.ts';
+import type { Service } from './service.ts';
+
+export interface MosquittoOptions {
+  readonly dir: string;
+  readonly port?: number;
+  /** Lines added to mosquitto.conf, for example `max_queued_messages 100000`. */
+  readonly conf?: readonly string[];
+  /** false: the broker outlives this program. Default true. */
+  readonly guarded?: boolean;
+}
+
+/** Starts mosquitto on 127.0.0.1, anonymous, with persistence in `dir`. */
+export async function startMosquitto(options: MosquittoOptions): Promise<Service> {
+  const { dir } = options;
+  const port = options.port ?? (await freePort());
+  mkdirSync(join(dir, 'state'), { recursive: true });
+  const confFile = join(dir, 'mosquitto.conf');
+  writeFileSync(confFile, confLines(dir, port, options.conf ?? []).join('\n') + '\n');
+  return startService({
+    name: 'mosquitto',
+    endpoint: `mqtt://127.0.0.1:${port}`,
+    port,
+    dir,
+    logFile: join(dir, 'mosquitto.log'),
+    file: 'mosquitto',
+    args: ['-c', confFile],
+    // Debian keeps the broker in /usr/sbin, which is not on every user's path.
+    env: { PATH: `${process.env['PATH'] ?? ''}:/usr/sbin` },
+    guarded: options.guarded ?? true,
+    isReady: () => answersConnect(port),
+    readyTimeoutMs: 30_000,
+    graceMs: 10_000,
+  });
+}
+
+function confLines(dir: string, port: number, extra: readonly string[]): string[] {
+  const lines = [
+    'persistence true',
+    `persistence_location ${join(dir, 'state')}/`,
+    'log_dest stderr',
+    'log_timestamp_format %Y-%m-%dT%H:%M:%S',
+  ];
+  // Started by root, mosquitto would become user "mosquitto", who cannot write here.
+  if (process.getuid?.() === 0) lines.push('user root');
+  return [...lines, `listener ${port} 127.0.0.1`, 'allow_anonymous true', ...extra];
+}
+
+/**
+ * True when the port answers a CONNECT (MQTT 3.1.1 section 3.1) with any CONNACK:
+ * a broker that asks for a password says "refused", and is ready.
+ */
+function answersConnect(port: number): Promise<boolean> {
+  const packet = Buffer.from([0x10, 0x11, 0, 4, 0x4d, 0x51, 0x54, 0x54, 4, 2, 0, 5, 0, 5, ...Buffer.from('probe')]);
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => socket.write(packet));
+    const finish = (ready: boolean): void => {
+      socket.destroy();
+      resolve(ready);
+    };
+    socket.setTimeout(1_000, () => finish(false));
+    socket.once('data', (bytes: Buffer) => finish(bytes[0] === 0x20));
+    socket.once('error', () => finish(false));
+    socket.once('close', () => finish(false));
+  });
+}

@@ -1,0 +1,149 @@
+/**
+ * The verdict: one word and one line that say whether the box does its job. It follows progress through the
+ * pipeline, never the event loop (G11). Waiting for a named outside cause is not a hang.
+ */
+import type { OutboxState, SourceState } from './ports.ts'
+
+export type VerdictState = 'ok' | 'starting' | 'buffering' | 'blocked' | 'degraded' | 'stuck' | 'stopping'
+
+export interface Verdict {
+  readonly state: VerdictState
+  /** One line for a person, without the state's name. */
+  readonly line: string
+  readonly reason?: string
+  readonly remedy?: string
+  /** Wall ms since when the cause has stood. */
+  readonly sinceMs?: number
+}
+
+/** What the verdict needs to know of the relay. */
+export interface RelayFigures {
+  readonly phase: string
+  /** Why nothing flows, in plain words; absent while it flows. */
+  readonly reason?: string
+  readonly remedy?: string
+  readonly sinceMs: number
+  /** Monotonic ms of the last confirmed progress: a committed transaction, or a look that found nothing to send. */
+  readonly lastProgressMs: number
+  /** The running transaction may take this long before it counts as stuck. */
+  readonly patienceMs: number
+}
+
+export interface VerdictInput {
+  readonly wallMs: number
+  readonly monotonicMs: number
+  readonly phase: 'starting' | 'running' | 'stopping'
+  readonly sources: readonly SourceState[]
+  readonly outbox: OutboxState
+  /** Monotonic ms of the last durable commit, or of the last instant with nothing in flight. */
+  readonly lastCommitMs: number
+  readonly relay: RelayFigures
+}
+
+/** With deliveries in flight and room in the buffer, a commit must come within this time. */
+const COMMIT_PATIENCE_MS = 30_000
+
+export function verdictOf(input: VerdictInput): Verdict {
+  if (input.phase === 'starting') return { state: 'starting', line: 'opening the buffer and the listeners' }
+  if (input.phase === 'stopping') return { state: 'stopping', line: 'finishing accepted work' }
+  return stuck(input) ?? blocked(input) ?? waiting(input) ?? degraded(input) ?? flowing(input)
+}
+
+/** `/readyz`: the pipeline accepts deliveries now. */
+export function isReady(verdict: Verdict): boolean {
+  return verdict.state === 'ok' || verdict.state === 'buffering' || verdict.state === 'degraded'
+}
+
+/** `/healthz`: nothing is stuck; a restart would not help. */
+export function isHealthy(verdict: Verdict): boolean {
+  return verdict.state !== 'stuck'
+}
+
+function stuck(input: VerdictInput): Verdict | undefined {
+  const { outbox, relay, monotonicMs } = input
+  const commitAge = monotonicMs - input.lastCommitMs
+  if (outbox.inFlight.messages > 0 && outbox.blockedReason === undefined && commitAge > COMMIT_PATIENCE_MS) {
+    return {
+      state: 'stuck',
+      line: `the buffer has committed nothing for ${duration(commitAge)}; ${outbox.inFlight.messages} deliveries wait unacknowledged`,
+      reason: 'no commit',
+      remedy: 'restart the service; if it comes again, check the disk with `dmesg`',
+      sinceMs: input.wallMs - commitAge,
+    }
+  }
+  const relayAge = monotonicMs - relay.lastProgressMs
+  if (relay.reason === undefined && backlog(outbox) > 0 && relayAge > relay.patienceMs) {
+    return {
+      state: 'stuck',
+      line: `nothing was forwarded for ${duration(relayAge)}, and no outside cause is known`,
+      reason: `relay: ${relay.phase}`,
+      remedy: 'restart the service, and keep its journal',
+      sinceMs: input.wallMs - relayAge,
+    }
+  }
+  return undefined
+}
+
+function blocked(input: VerdictInput): Verdict | undefined {
+  const { outbox, relay } = input
+  if (outbox.blockedReason === undefined) return undefined
+  const cause = relay.reason === undefined ? '' : `; ${relay.reason}`
+  return {
+    state: 'blocked',
+    line: `${outbox.blockedReason}${cause}; devices wait, nothing acknowledged is lost`,
+    reason: outbox.blockedReason,
+    remedy: relay.remedy ?? 'free disk space, or raise buffer.maxBytes',
+  }
+}
+
+function waiting(input: VerdictInput): Verdict | undefined {
+  const { relay, wallMs } = input
+  if (relay.reason === undefined) return undefined
+  return {
+    state: 'buffering',
+    line: `${relay.reason} since ${clockTime(relay.sinceMs)} (${duration(wallMs - relay.sinceMs)}), no loss`,
+    reason: relay.reason,
+    ...(relay.remedy === undefined ? {} : { remedy: relay.remedy }),
+    sinceMs: relay.sinceMs,
+  }
+}
+
+function degraded(input: VerdictInput): Verdict | undefined {
+  const down = input.sources.filter((source) => source.state !== 'up')
+  const first = down[0]
+  if (first === undefined) return undefined
+  const rest = down.length > 1 ? `, and ${down.length - 1} more` : ''
+  return {
+    state: 'degraded',
+    line: `mqtt.${first.kind}.${first.name} is ${first.state}: ${first.reason ?? 'no reason known'}${rest}`,
+    reason: first.reason ?? first.state,
+    sinceMs: first.sinceMs,
+  }
+}
+
+function flowing(input: VerdictInput): Verdict {
+  const waitingMessages = backlog(input.outbox)
+  const line = waitingMessages === 0 ? 'all delivered' : `forwarding, ${waitingMessages} messages buffered`
+  return { state: 'ok', line }
+}
+
+export function backlog(outbox: OutboxState): number {
+  return Object.values(outbox.lanes).reduce((sum, lane) => sum + lane.messages, 0)
+}
+
+/** `3 h 10 min`, `42 s`: two units at most. */
+export function duration(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1_000))
+  if (seconds < 60) return `${seconds} s`
+  const minutes = Math.floor(seconds / 60)
+  if (minutes < 60) return `${minutes} min`
+  const hours = Math.floor(minutes / 60)
+  if (hours < 48) return `${hours} h ${minutes % 60} min`
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`
+}
+
+/** `14:02`, local time of the box. */
+function clockTime(wallMs: number): string {
+  const at = new Date(wallMs)
+  return `${String(at.getHours()).padStart(2, '0')}:${String(at.getMinutes()).padStart(2, '0')}`
+}

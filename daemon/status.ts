@@ -1,0 +1,154 @@
+/** The status document: what `edgectl status --json`, the control socket and the status records say. */
+import { backlog, type RelayFigures, type Verdict } from './health.ts'
+import { LANES, type Counted, type DeviceLane, type Lane, type OutboxState, type ShedReason, type SourceState } from './ports.ts'
+
+/** Raised when a field changes its meaning or goes away; new fields do not raise it. */
+export const STATUS_SCHEMA = 1
+
+export interface IntakeFigures {
+  readonly received: Counted
+  readonly bySource: Readonly<Record<string, Counted>>
+  readonly accepted: Readonly<Record<DeviceLane, number>>
+  readonly shed: Readonly<Partial<Record<ShedReason, number>>>
+}
+
+/** The relay as the status shows it. */
+export interface RelayStatus extends RelayFigures {
+  readonly delivered: Readonly<Record<Lane, number>>
+  readonly transactions: number
+  readonly bytes: number
+  readonly redeliveryPossible: number
+  readonly deadLettered: number
+  readonly uplinkBytesPerSecond: number
+}
+
+export interface Identity {
+  readonly pid: number
+  readonly version: string
+  readonly gateway: string
+  readonly startedMs: number
+}
+
+/** All figures of one instant. */
+export interface Snapshot {
+  readonly identity: Identity
+  readonly wallMs: number
+  readonly monotonicMs: number
+  readonly clockTrusted: boolean
+  readonly verdict: Verdict
+  readonly sources: readonly SourceState[]
+  readonly intake: IntakeFigures
+  readonly outbox: OutboxState
+  readonly relay: RelayStatus
+  readonly rates: { readonly inPerSecond: number; readonly outPerSecond: number; readonly shedPerSecond: number; readonly growthBytesPerSecond: number }
+}
+
+export type StatusDocument = ReturnType<typeof statusDocument>
+
+export function statusDocument(snapshot: Snapshot) {
+  const { identity, verdict, outbox } = snapshot
+  return {
+    schema: STATUS_SCHEMA,
+    ...identity,
+    startedMs: undefined,
+    startedAt: iso(identity.startedMs),
+    uptimeSeconds: Math.round((snapshot.wallMs - identity.startedMs) / 1_000),
+    at: iso(snapshot.wallMs),
+    clockTrusted: snapshot.clockTrusted,
+    verdict: {
+      state: verdict.state,
+      line: verdict.line,
+      reason: verdict.reason,
+      remedy: verdict.remedy,
+      since: verdict.sinceMs === undefined ? undefined : iso(verdict.sinceMs),
+    },
+    rates: {
+      inPerSecond: round(snapshot.rates.inPerSecond),
+      outPerSecond: round(snapshot.rates.outPerSecond),
+      shedPerSecond: round(snapshot.rates.shedPerSecond),
+    },
+    received: snapshot.intake.received,
+    shed: snapshot.intake.shed,
+    sources: snapshot.sources.map((source) => sourceStatus(source, snapshot)),
+    lanes: Object.fromEntries(LANES.map((lane) => [lane, laneStatus(lane, snapshot)])),
+    buffer: {
+      messages: backlog(outbox),
+      usedBytes: outbox.usedBytes,
+      maxBytes: outbox.maxBytes,
+      freeDiskBytes: outbox.freeDiskBytes,
+      oldestAgeSeconds: oldestAge(snapshot),
+      fullInSeconds: fullIn(snapshot),
+      blockedReason: outbox.blockedReason,
+      inFlight: outbox.inFlight,
+      deadLetters: outbox.deadLetters,
+      epoch: outbox.epoch,
+    },
+    kafka: kafkaStatus(snapshot),
+  }
+}
+
+function sourceStatus(source: SourceState, snapshot: Snapshot) {
+  return {
+    name: source.name,
+    kind: source.kind,
+    state: source.state,
+    reason: source.reason,
+    since: iso(source.sinceMs),
+    connections: source.connections,
+    received: snapshot.intake.bySource[source.name] ?? { messages: 0, bytes: 0 },
+    notices: source.notices.map((notice) => ({ text: notice.text, count: notice.count, last: iso(notice.lastMs) })),
+  }
+}
+
+function laneStatus(lane: Lane, snapshot: Snapshot) {
+  const state = snapshot.outbox.lanes[lane]
+  return {
+    messages: state.messages,
+    bytes: state.bytes,
+    watermark: state.watermark,
+    highest: state.highest,
+    oldestAgeSeconds: age(state.oldestMs, snapshot.wallMs),
+    blocked: state.blocked,
+    delivered: snapshot.relay.delivered[lane],
+  }
+}
+
+function kafkaStatus(snapshot: Snapshot) {
+  const { relay } = snapshot
+  return {
+    state: relay.phase,
+    reason: relay.reason,
+    remedy: relay.remedy,
+    since: iso(relay.sinceMs),
+    lastProgressAgeSeconds: Math.round((snapshot.monotonicMs - relay.lastProgressMs) / 1_000),
+    transactions: relay.transactions,
+    bytes: relay.bytes,
+    uplinkBytesPerSecond: Math.round(relay.uplinkBytesPerSecond),
+    redeliveryPossible: relay.redeliveryPossible,
+    deadLettered: relay.deadLettered,
+  }
+}
+
+function oldestAge(snapshot: Snapshot): number | undefined {
+  const oldest = LANES.flatMap((lane) => snapshot.outbox.lanes[lane].oldestMs ?? [])
+  return oldest.length === 0 ? undefined : age(Math.min(...oldest), snapshot.wallMs)
+}
+
+/** `undefined` unless the buffer grows. */
+function fullIn(snapshot: Snapshot): number | undefined {
+  const growth = snapshot.rates.growthBytesPerSecond
+  const room = snapshot.outbox.maxBytes - snapshot.outbox.usedBytes
+  return growth < 1 ? undefined : Math.max(0, Math.round(room / growth))
+}
+
+function age(atMs: number | undefined, nowMs: number): number | undefined {
+  return atMs === undefined ? undefined : Math.max(0, Math.round((nowMs - atMs) / 1_000))
+}
+
+function round(value: number): number {
+  return Math.round(value * 10) / 10
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString()
+}

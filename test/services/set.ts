@@ -48,9 +48,13 @@ export async function up(options: UpOptions): Promise<ServiceRecords> {
     writeRecords(options.dir, records);
   });
   const failure = (await Promise.allSettled(starts)).find((start) => start.status === 'rejected');
-  if (failure === undefined) return records;
+  if (failure === undefined) return inOrder(records);
   await endAll(missing.map((name) => records[name]));
   throw failure.reason;
+}
+
+function inOrder(records: ServiceRecords): ServiceRecords {
+  return Object.fromEntries(NAMES.map((name) => [name, records[name]]));
 }
 
 /** Ends what runs, by pid, after a check that the pid is still that program. Returns the names that it ended. */

@@ -1,0 +1,39 @@
+import { Command } from 'commander'
+import { bufferCommand, ledgerCommand, statusCommand } from './figures.ts'
+import { deadLetterCommands } from './dead-letters.ts'
+import { configCommands } from './config-show.ts'
+import { kafkaCommands } from './kafka-setup.ts'
+import { report } from './failure.ts'
+import { VERSION } from '../version.ts'
+
+const EXIT_CODES = `
+Exit codes:
+  0  all is well, or the command did what was asked
+  1  works, and needs a look (buffering, degraded); or the request was refused
+  2  blocked or stuck
+  3  the daemon is not running
+  64 wrong usage   77 no permission   78 the configuration is invalid`
+
+/** The technician's command line. Every command takes --json; none needs the daemon except where it says so. */
+export async function edgectl(argv: readonly string[]): Promise<void> {
+  const program = new Command('edgectl')
+    .description('Looks at the edge gateway of this box, and acts on it')
+    .version(VERSION)
+    .option('--config <file>', 'the configuration file', '/etc/edge-gateway/config.yaml')
+    .option('--json', 'print one JSON document instead of text')
+    .addHelpText('after', `${EXIT_CODES}\n\nExample:\n  edgectl status`)
+    .showSuggestionAfterError()
+    .configureOutput({ outputError: (text, write) => write(text) })
+    .exitOverride()
+  statusCommand(program)
+  bufferCommand(program)
+  ledgerCommand(program)
+  deadLetterCommands(program)
+  configCommands(program)
+  kafkaCommands(program)
+  try {
+    await program.parseAsync([...argv])
+  } catch (error) {
+    process.exitCode = report(error)
+  }
+}

@@ -1,0 +1,57 @@
+import { duration } from '../health.ts'
+import type { StatusDocument } from '../status.ts'
+import { colour, count, size, table } from './text.ts'
+
+const TONES = { ok: 'green', starting: 'yellow', buffering: 'yellow', degraded: 'yellow', stopping: 'yellow', blocked: 'red', stuck: 'red' } as const
+
+/** One screen that leads with the verdict. */
+export function statusView(status: StatusDocument): string {
+  return [verdictLine(status), ...facts(status), '', sources(status), '', lanes(status), ...notices(status)].join('\n')
+}
+
+function verdictLine({ verdict }: StatusDocument): string {
+  return `${colour(TONES[verdict.state], colour('bold', verdict.state.toUpperCase()))}: ${verdict.line}`
+}
+
+function facts(status: StatusDocument): string[] {
+  const { verdict, buffer, rates, kafka } = status
+  const full = buffer.fullInSeconds === undefined ? '' : `, full in ${duration(buffer.fullInSeconds * 1_000)}`
+  const lines = [
+    `  gateway  ${status.gateway}, version ${status.version}, pid ${status.pid}, up ${duration(status.uptimeSeconds * 1_000)}`,
+    `  in ${rates.inPerSecond}/s  out ${rates.outPerSecond}/s  shed ${rates.shedPerSecond}/s  buffer ${size(buffer.usedBytes)} of ${size(buffer.maxBytes)}${full}`,
+    `  buffer   ${count(buffer.messages)} messages${oldest(buffer.oldestAgeSeconds)}, ${size(buffer.freeDiskBytes)} free on the disk, ${count(buffer.deadLetters)} dead letters`,
+    `  kafka    ${kafka.state}${kafka.reason === undefined ? '' : `: ${kafka.reason}`}`,
+  ]
+  if (verdict.remedy !== undefined) lines.push(`  remedy   ${verdict.remedy}`)
+  if (!status.clockTrusted) lines.push(`  clock    ${status.at} can't be right: set it, or check NTP`)
+  return lines
+}
+
+function oldest(ageSeconds: number | undefined): string {
+  return ageSeconds === undefined ? '' : `, oldest ${duration(ageSeconds * 1_000)}`
+}
+
+function sources(status: StatusDocument): string {
+  return table(
+    ['source', 'state', 'connections', 'messages', 'reason'],
+    status.sources.map((source) => [`${source.kind}.${source.name}`, source.state, source.connections, source.received.messages, source.reason ?? '']),
+  )
+}
+
+function lanes(status: StatusDocument): string {
+  return table(
+    ['lane', 'buffered', 'delivered', 'payload', 'oldest', ''],
+    Object.entries(status.lanes).map(([name, lane]) => [
+      name,
+      lane.messages,
+      lane.delivered,
+      size(lane.bytes),
+      lane.oldestAgeSeconds === undefined ? '-' : duration(lane.oldestAgeSeconds * 1_000),
+      lane.blocked ? 'waits for room' : '',
+    ]),
+  )
+}
+
+function notices(status: StatusDocument): string[] {
+  return status.sources.flatMap((source) => source.notices.map((notice) => `  notice   ${source.name}: ${notice.text} (${count(notice.count)}, last ${notice.last})`))
+}

@@ -20,10 +20,10 @@ export interface Published {
 }
 
 /**
- * `shed` messages were acknowledged and counted, and are not in Kafka; the caller knows how many, not which. So
- * the first `shed` missing ones are forgiven, and the count of the rest is exact.
+ * `sheddable` says how many messages of the same kind as this one were shed, by the ledger: acknowledged, counted
+ * and not in Kafka. The ledger knows how many, not which; so that many missing ones are forgiven, where it is not 0.
  */
-export function judge(published: ReadonlyMap<string, Published>, consumed: readonly Consumed[], shed: number): Judgement {
+export function judge(published: ReadonlyMap<string, Published>, consumed: readonly Consumed[], sheddable: (id: string) => number = () => 0): Judgement {
   const seen = new Set<string>()
   const duplicates: string[] = []
   const altered: string[] = []
@@ -34,8 +34,14 @@ export function judge(published: ReadonlyMap<string, Published>, consumed: reado
     const origin = published.get(id)
     if (origin === undefined || !origin.payload.equals(record.payload)) altered.push(id)
   }
-  const missing = [...published.values()].filter((message) => message.acknowledged && !seen.has(message.id)).map((message) => message.id)
-  return { inKafka: consumed.length, lost: missing.slice(shed), duplicates, outOfOrder: disorder(consumed), altered }
+  const lost: string[] = []
+  let forgiven = 0
+  for (const { id, acknowledged } of published.values()) {
+    if (!acknowledged || seen.has(id)) continue
+    if (forgiven < sheddable(id)) forgiven += 1
+    else lost.push(id)
+  }
+  return { inKafka: consumed.length, lost, duplicates, outOfOrder: disorder(consumed), altered }
 }
 
 export function idOf(record: Consumed): string {

@@ -1,0 +1,75 @@
+/** Brings the subscriptions of a session in line with the settings, and finds out whether it was lost. */
+import { matches } from './connect-filters.ts'
+import type { Accepted, Link } from './connect-link.ts'
+import type { RememberedSession, SessionBook } from './connect-memory.ts'
+import type { CheckedSettings } from './connect-settings.ts'
+import { subackWords } from './connect-words.ts'
+
+export interface Subscribed {
+  /** Filters that the broker refused, each with the reason. */
+  readonly refused: readonly string[]
+  readonly isAllRefused: boolean
+  /** Filters granted at QoS 0 though 1 was asked for. */
+  readonly lowered: readonly string[]
+}
+
+/** What the broker holds of ours when a connection begins. */
+export interface Found {
+  readonly isLost: boolean
+  /** Filters whose retained messages have come before. */
+  readonly established: readonly string[]
+  /** The session of this other client id stays behind at the broker. */
+  readonly formerClientId: string | undefined
+}
+
+/** Compares the broker's word with what is remembered. Pure. */
+export function findSession(accepted: Accepted, known: RememberedSession | undefined, clientId: string): Found {
+  const isOurs = known?.clientId === clientId
+  return {
+    isLost: isOurs && !accepted.isSessionPresent,
+    established: isOurs && accepted.isSessionPresent ? known.established : [],
+    formerClientId: known === undefined || isOurs ? undefined : known.clientId,
+  }
+}
+
+/**
+ * Subscribes to what is wanted (always: a broker that came back from an old state file may know the session and
+ * not the filter), then unsubscribes from what an earlier config wanted. Rejects when the connection ends.
+ */
+export async function subscribe(link: Link, settings: CheckedSettings, book: SessionBook, found: Found): Promise<Subscribed> {
+  const { url } = link.broker
+  const wanted = settings.filters.map(({ filter }) => filter)
+  const known = found.formerClientId === undefined ? book.of(url) : undefined
+  const unwanted = known === undefined ? [] : known.filters.filter((filter) => !wanted.includes(filter))
+  const note = (filters: readonly string[]): Promise<void> => book.put(url, {
+    ...book.of(url),
+    clientId: settings.clientId,
+    filters,
+    established: found.established.filter((filter) => wanted.includes(filter)),
+  })
+  await note([...unwanted, ...wanted])
+  // Retain handling 1: retained messages only for a subscription that is new (MQTT 5 section 3.8.3.1).
+  const codes = await link.subscribe(settings.filters, 1)
+  if (unwanted.length > 0) await link.unsubscribe(unwanted)
+  await note(wanted)
+  return verdict(settings, codes)
+}
+
+function verdict(settings: CheckedSettings, codes: readonly number[]): Subscribed {
+  const refused = settings.filters.flatMap(({ filter }, index) => {
+    const code = codes[index] ?? 0x80
+    return code >= 0x80 ? [`${filter} (${subackWords(code)})`] : []
+  })
+  const lowered = settings.filters.filter(({ qos }, index) => qos > 0 && codes[index] === 0).map(({ filter }) => filter)
+  return { refused, lowered, isAllRefused: refused.length === settings.filters.length }
+}
+
+/**
+ * MQTT 3.1.1 sends retained messages again at each SUBSCRIBE, with nothing that tells them from the first time:
+ * on a subscription that was there before they are refused, or each reconnect would repeat them.
+ */
+export function takesRetained(settings: CheckedSettings, established: readonly string[], topic: string): boolean {
+  if (settings.retained === 'ignore') return false
+  if (settings.protocolVersion === 5) return true
+  return !established.some((filter) => matches(filter, topic))
+}

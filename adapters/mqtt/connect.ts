@@ -1,0 +1,259 @@
+/**
+ * `mqtt.connect`: a persistent session on a broker that is already there.
+ *
+ * What the broker has for us it keeps until we acknowledge it, and we acknowledge when the message's fate is
+ * durable here. A connection may therefore end at any instant: the broker sends again what it got no answer for.
+ * The device's own acknowledgement comes from the broker, though, and is as durable as the broker is.
+ */
+import type { Clock, Random } from '../../daemon/clock.ts'
+import { GatewayError } from '../../daemon/errors.ts'
+import type { Intake, Log, Source, SourceState } from '../../daemon/ports.ts'
+import { Attempts, DEFAULT_RETRY } from './connect-attempts.ts'
+import type { RetryPolicy } from './connect-attempts.ts'
+import { InFlight } from './connect-delivery.ts'
+import { Link } from './connect-link.ts'
+import type { LinkEnd } from './connect-link.ts'
+import { ProgramMemory, SessionBook } from './connect-memory.ts'
+import type { SessionMemory } from './connect-memory.ts'
+import { Notices } from './connect-notices.ts'
+import { Session } from './connect-session.ts'
+import { checkSettings } from './connect-settings.ts'
+import type { BrokerAddress, CheckedSettings, ConnectSettings } from './connect-settings.ts'
+import { readSecrets } from './connect-stream.ts'
+import { failureWords, suspicionWords } from './connect-words.ts'
+
+export interface MqttConnectionOptions {
+  /** Name of the connection in the config. */
+  readonly name: string
+  readonly settings: ConnectSettings
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  /** Over restarts; without it, old subscriptions and a session lost meanwhile go unnoticed. */
+  readonly memory?: SessionMemory
+  readonly retry?: RetryPolicy
+}
+
+/** Longest time that a held connection stays open, ms; less with a short keepalive. */
+const HOLD_MAX_MS = 10_000
+/** So many accepted connections in a row that the broker closed soon, without a word: most likely a rival. */
+const SUSPICIOUS_CLOSES = 3
+const STOPPED = 'stopped'
+const ignore = (): void => undefined
+
+export class MqttConnection implements Source {
+  readonly name: string
+  readonly #options: MqttConnectionOptions
+  readonly #settings: CheckedSettings
+  readonly #retry: RetryPolicy
+  readonly #attempts: Attempts
+  readonly #inFlight: InFlight
+  readonly #book: SessionBook
+  readonly #notices: Notices
+  readonly #session: Session
+  #intake: Intake = { offer: ignore }
+  #running: Promise<void> | undefined
+  #stopped: Promise<void> | undefined
+  #heldFor: string | undefined
+  #cancelHold = ignore
+  #link: Link | undefined
+  /** The current link, once it is accepted and subscribed. */
+  #served: Link | undefined
+  #soonClosed = 0
+  #lastReason = ''
+  #wake = ignore
+  #state: Pick<SourceState, 'state' | 'reason' | 'sinceMs'>
+
+  /** Throws a fatal `GatewayError` for settings that can't work, a shared subscription among them. */
+  constructor(options: MqttConnectionOptions) {
+    const { name, clock, log } = options
+    this.name = name
+    this.#options = options
+    this.#settings = checkSettings(name, options.settings)
+    this.#retry = options.retry ?? DEFAULT_RETRY
+    this.#attempts = new Attempts(this.#settings.brokers.length, this.#retry, options.random)
+    this.#inFlight = new InFlight(this.#settings.inFlight)
+    this.#book = new SessionBook(options.memory ?? new ProgramMemory(), name, log)
+    this.#notices = new Notices(name, clock, log)
+    this.#session = new Session({ name, settings: this.#settings, book: this.#book, notices: this.#notices, log })
+    this.#state = { state: 'down', reason: 'not started', sinceMs: clock.wallMs() }
+  }
+
+  /** Resolves when it begins to connect: a broker that is down never stops the daemon. */
+  async start(intake: Intake, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) throw new GatewayError('transient', `mqtt.connect.${this.name}: the start was given up`)
+    this.#intake = intake
+    if (this.#heldFor === undefined) this.#setState('connecting', `connecting to ${this.#settings.brokers[0]?.url}`)
+    this.#running = this.#run()
+  }
+
+  hold(reason: string): void {
+    const isFirst = this.#heldFor === undefined
+    this.#heldFor = reason
+    this.#setState('held', reason)
+    const link = this.#link
+    link?.pause()
+    if (!isFirst || link === undefined) return
+    const patienceMs = Math.min(HOLD_MAX_MS, link.keepaliveMs / 2)
+    this.#cancelHold = this.#options.clock.after(patienceMs, () => link.close(reason))
+  }
+
+  release(): void {
+    if (this.#heldFor === undefined) return
+    this.#heldFor = undefined
+    this.#cancelHold()
+    this.#attempts.reset()
+    this.#link?.resume()
+    if (this.#served?.isOpen === true) this.#setState('up')
+    else this.#setState('connecting', 'connecting again after a pause')
+    this.#wake()
+  }
+
+  state(): SourceState {
+    const connections = this.#served === undefined ? 0 : 1
+    return { name: this.name, kind: 'connect', ...this.#state, connections, notices: this.#notices.list() }
+  }
+
+  stop(deadlineMs: number): Promise<void> {
+    this.#stopped ??= this.#stop(deadlineMs)
+    return this.#stopped
+  }
+
+  async #stop(deadlineMs: number): Promise<void> {
+    this.#cancelHold()
+    const link = this.#link
+    if (link !== undefined) {
+      link.pause()
+      const { clock } = this.#options
+      const { promise, resolve } = Promise.withResolvers<void>()
+      const cancel = clock.after(deadlineMs - clock.monotonicMs(), resolve)
+      await Promise.race([link.drained(), promise])
+      cancel()
+      link.close(STOPPED)
+    }
+    this.#wake()
+    await this.#running
+    this.#setState('down', STOPPED)
+  }
+
+  get #isAway(): boolean {
+    return this.#stopped !== undefined || this.#heldFor !== undefined
+  }
+
+  async #run(): Promise<void> {
+    await this.#book.load()
+    while (this.#stopped === undefined) {
+      if (this.#heldFor !== undefined) {
+        await this.#rest(undefined)
+        continue
+      }
+      const { broker, delayMs } = this.#attempts.next()
+      if (delayMs > 0) await this.#rest(delayMs)
+      const address = this.#settings.brokers[broker]
+      if (!this.#isAway && address !== undefined) await this.#visit(address)
+    }
+  }
+
+  /** Waits for `#wake`, at most `ms`. */
+  #rest(ms: number | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = ms === undefined ? ignore : this.#options.clock.after(ms, resolve)
+      this.#wake = () => {
+        cancel()
+        resolve()
+      }
+    })
+  }
+
+  /** One connection, from the first packet to its end. */
+  async #visit(broker: BrokerAddress): Promise<void> {
+    const link = await this.#open(broker)
+    if (typeof link === 'string') return this.#ended(broker, { reason: link, cause: 'fault' }, undefined)
+    const { clock } = this.#options
+    const { attemptMs } = this.#retry
+    this.#link = link
+    const cancel = clock.after(attemptMs, () => link.fail(`${broker.url} does not answer: no session within ${attemptMs / 1_000} s`))
+    await this.#join(link).catch(ignore) // the link ended meanwhile, and `closed` tells why
+    cancel()
+    const sinceMs = this.#served === undefined ? undefined : clock.monotonicMs()
+    const end = await link.closed
+    this.#link = this.#served = undefined
+    this.#ended(broker, end, sinceMs === undefined ? undefined : clock.monotonicMs() - sinceMs)
+  }
+
+  /** A link, or why there is none. */
+  async #open(broker: BrokerAddress): Promise<Link | string> {
+    const session = this.#session
+    try {
+      const secrets = await readSecrets(this.#settings)
+      if (this.#isAway) return STOPPED
+      return new Link({
+        name: this.name,
+        settings: this.#settings,
+        clock: this.#options.clock,
+        inFlight: this.#inFlight,
+        offer: (delivery) => this.#intake.offer(delivery),
+        takesRetained: (topic) => session.takesRetained(topic),
+        readOwnTopic: (topic, payload) => session.readOwnTopic(broker.url, topic, payload),
+      }, broker, secrets)
+    } catch (error) {
+      return error instanceof GatewayError ? error.message : failureWords(error, broker)
+    }
+  }
+
+  async #join(link: Link): Promise<void> {
+    this.#session.begin(link.broker.url, await link.open())
+    await this.#subscribe(link)
+    this.#options.clock.after(this.#retry.stableMs, () => {
+      if (this.#served === link) void this.#session.establish(link.broker.url)
+    })
+    void this.#session.watchDrops(link)
+  }
+
+  async #subscribe(link: Link): Promise<void> {
+    const { refused } = await this.#session.subscribe(link)
+    const wanted = this.#settings.filters.length
+    const reason = `${link.broker.url} refuses ${refused.length} of ${wanted} subscriptions: ${refused.join(', ')}`
+    if (refused.length === wanted) return link.fail(reason)
+    this.#served = link
+    if (refused.length === 0) return this.#up(link)
+    if (this.#heldFor === undefined) this.#setState('connecting', reason)
+    // The others do flow. A rule at the broker may change: ask again now and then.
+    this.#options.clock.after(this.#retry.maxMs, () => {
+      if (this.#link === link) void this.#subscribe(link).catch(ignore) // it ended meanwhile: see #visit
+    })
+  }
+
+  #up(link: Link): void {
+    this.#lastReason = ''
+    if (this.#heldFor === undefined) this.#setState('up')
+    this.#options.log.info({ source: this.name, broker: link.broker.url }, 'connected to the MQTT broker and subscribed')
+  }
+
+  /** `livedMs` is undefined when it was never up. */
+  #ended(broker: BrokerAddress, end: LinkEnd, livedMs: number | undefined): void {
+    if (end.cause === 'ours') this.#attempts.reset()
+    else this.#attempts.ended(livedMs ?? 0)
+    if (this.#isAway || end.cause === 'ours') return
+    const reason = this.#suspect(broker, end, livedMs)
+    this.#setState(livedMs === undefined ? 'down' : 'connecting', reason)
+    const fields = { source: this.name, broker: broker.url, failures: this.#attempts.failures, reason }
+    this.#options.log[reason === this.#lastReason ? 'debug' : 'warn'](fields, 'no connection to the MQTT broker')
+    this.#lastReason = reason
+  }
+
+  /** Two clients with one id throw each other out for ever; MQTT 3.1.1 has no word for it. */
+  #suspect(broker: BrokerAddress, end: LinkEnd, livedMs: number | undefined): string {
+    const isSoon = end.cause === 'broker' && livedMs !== undefined && livedMs < this.#retry.stableMs
+    this.#soonClosed = isSoon ? this.#soonClosed + 1 : 0
+    const isRival = this.#soonClosed >= SUSPICIOUS_CLOSES
+    const reason = isRival ? suspicionWords(this.#settings.clientId, broker, this.#soonClosed) : end.reason
+    if (isRival || end.cause === 'taken-over') this.#notices.add('taken-over', 1, () => reason)
+    return reason
+  }
+
+  #setState(state: SourceState['state'], reason?: string): void {
+    const sinceMs = state === this.#state.state ? this.#state.sinceMs : this.#options.clock.wallMs()
+    this.#state = reason === undefined ? { state, sinceMs } : { state, reason, sinceMs }
+  }
+}

@@ -1,0 +1,96 @@
+import { isDeepStrictEqual } from 'node:util'
+import type { Settings } from './settings.ts'
+
+/** The part of the program that a change concerns. */
+export type ConcernedComponent =
+  | 'gateway' | 'listener' | 'connection' | 'topics' | 'admission' | 'outbox' | 'ledger' | 'relay' | 'etcd' | 'patches'
+  | 'metrics' | 'page' | 'control' | 'log' | 'shutdown'
+
+/** One difference between two settings. */
+export interface Change {
+  /** The key of the file, `limits.perDevice.burst`. */
+  readonly path: string
+  readonly component: ConcernedComponent
+  /** Name of the listener or connection, when it concerns one. */
+  readonly entry: string | undefined
+  /** `live`: take it over at a reload. `restart`: it is in force after the next start. */
+  readonly apply: 'live' | 'restart'
+}
+
+interface Rule {
+  /** `*` stands for one step. */
+  readonly path: readonly string[]
+  readonly component: ConcernedComponent
+  readonly apply: 'live' | 'restart'
+}
+
+function rule(path: string, component: ConcernedComponent, apply: 'live' | 'restart'): Rule {
+  return { path: path.split('.'), component, apply }
+}
+
+/**
+ * The first that matches counts. What names the past (id, folder, prefix) or opens a socket needs a restart;
+ * what only steers the flow is live.
+ */
+const RULES: readonly Rule[] = [
+  rule('gateway.id', 'gateway', 'restart'),
+  rule('gateway.dataDir', 'gateway', 'restart'),
+  rule('gateway', 'gateway', 'live'),
+  rule('mqtt.listen.*.tls', 'listener', 'live'),
+  rule('mqtt.listen', 'listener', 'restart'),
+  rule('mqtt.connect.*.tls', 'connection', 'live'),
+  rule('mqtt.connect', 'connection', 'restart'),
+  rule('mqtt.topics', 'topics', 'restart'),
+  rule('limits', 'admission', 'live'),
+  rule('buffer.dedupe', 'outbox', 'restart'),
+  rule('buffer', 'outbox', 'live'),
+  rule('ledger', 'ledger', 'restart'),
+  rule('kafka.prefix', 'relay', 'restart'),
+  rule('kafka', 'relay', 'live'),
+  rule('etcd', 'etcd', 'restart'),
+  rule('patches', 'patches', 'restart'),
+  rule('metrics', 'metrics', 'restart'),
+  rule('page', 'page', 'restart'),
+  rule('control', 'control', 'restart'),
+  rule('log', 'log', 'live'),
+  rule('shutdown', 'shutdown', 'live'),
+]
+
+/** What differs, by key, in the order of the keys; empty when nothing does. Neither argument is changed. */
+export function changes(before: Settings, after: Settings): readonly Change[] {
+  const paths = differing(before, after, []).flatMap(path => keyPath(path) ?? [])
+  return [...new Set(paths)].map(concerned)
+}
+
+/** A list is one value: merge patches replace it whole. */
+function differing(before: unknown, after: unknown, path: readonly string[]): readonly (readonly string[])[] {
+  if (isDeepStrictEqual(before, after)) return []
+  if (!isRecord(before) || !isRecord(after)) return [path]
+  const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])]
+  return keys.flatMap(key => differing(before[key], after[key], [...path, key]))
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Settings that follow from a key which is reported itself. */
+const DERIVED = /\.(maxPacketBytes|topicParts|filter|parts)$/
+/** Values that are one scalar in the file and several fields in the settings. */
+const WHOLE = /^(.*\.(?:url|listen|from|auth|sasl))\.(?:href|secure|host|port|kind|pointer|regex|part|name|mechanism|token)\b.*$/
+
+/** From the path of a setting to the key of the file; undefined for what is derived. */
+function keyPath(path: readonly string[]): string | undefined {
+  const joined = path.join('.')
+  if (DERIVED.test(joined)) return undefined
+  const key = joined.replace(WHOLE, '$1').replace(/(Ms|Fraction)$/, '')
+  return key.replace(/^(mqtt\.connect\.[^.]+)\.urls$/, '$1.url')
+}
+
+function concerned(path: string): Change {
+  const steps = path.split('.')
+  const found = RULES.find(({ path: wanted }) => wanted.every((step, index) => step === '*' || step === steps[index]))
+  const entry = /^mqtt\.(?:listen|connect)\.([^.]+)/.exec(path)?.[1]
+  // A key that no rule knows is new: a restart takes it over whatever it is.
+  return { path, component: found?.component ?? 'gateway', entry, apply: found?.apply ?? 'restart' }
+}

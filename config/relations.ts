@@ -1,0 +1,11 @@
+import { boxRelations } from './relations/box.ts'
+import { bufferRelations } from './relations/buffer.ts'
+import { kafkaRelations } from './relations/kafka.ts'
+import { limitRelations } from './relations/limits.ts'
+import { mqttRelations } from './relations/mqtt.ts'
+import type { Relation } from './relations/relation.ts'
+
+/** Every rule between several values. */
+export function allRelations(diskBytes: number | undefined): readonly Relation[] {
+  return [...mqttRelations, ...limitRelations, ...bufferRelations(diskBytes), ...kafkaRelations, ...boxRelations]
+}

@@ -1,0 +1,51 @@
+import { autoMaxBytes } from '../schema/buffer.ts'
+import type { Finding } from '../issues.ts'
+import type { Config } from '../schema.ts'
+import { formatSize } from '../units.ts'
+import { type Relation, relation, wrong } from './relation.ts'
+
+/** `diskBytes` is the size of the disk that holds the data folder; undefined when unknown. */
+export function bufferRelations(diskBytes: number | undefined): readonly Relation[] {
+  return [
+    relation(['buffer'], ({ buffer }) => fitsTheDisk(buffer, diskBytes)),
+    relation(['buffer', 'limits'], commitHoldsOne),
+    relation(['buffer', 'mqtt'], dedupePart),
+  ]
+}
+
+function* fitsTheDisk(buffer: Config['buffer'], diskBytes: number | undefined): Iterable<Finding> {
+  const { maxBytes, commit } = buffer
+  if (maxBytes !== 'auto' && maxBytes < 4 * commit.maxBytes) {
+    yield wrong(['buffer', 'maxBytes'], `${formatSize(maxBytes)} is less than four commits of buffer.commit.maxBytes; write at least ${formatSize(4 * commit.maxBytes)}, or smaller commits`)
+  }
+  if (diskBytes === undefined) return
+  if (buffer.minFreeBytes >= diskBytes) {
+    yield wrong(['buffer', 'minFreeBytes'], `the disk has only ${approximate(diskBytes)}, so that the buffer could never take anything; write much less`)
+  } else if (maxBytes !== 'auto' && maxBytes + buffer.minFreeBytes > diskBytes) {
+    yield wrong(['buffer', 'maxBytes'], `together with buffer.minFreeBytes that is more than the disk has (${approximate(diskBytes)}); write at most ${approximate(diskBytes - buffer.minFreeBytes)}, or auto (here ${approximate(autoMaxBytes(diskBytes))})`)
+  }
+}
+
+/** Rounded down, so that what is advised fits. */
+function approximate(bytes: number): string {
+  const unit = bytes >= 10 * 2 ** 30 ? 2 ** 30 : 2 ** 20
+  return `${Math.floor(bytes / unit)}${unit === 2 ** 30 ? 'GiB' : 'MiB'}`
+}
+
+function* commitHoldsOne({ buffer, limits }: Pick<Config, 'buffer' | 'limits'>): Iterable<Finding> {
+  if (buffer.commit.maxBytes >= limits.maxMessageBytes) return
+  yield wrong(['buffer', 'commit', 'maxBytes'], `${formatSize(buffer.commit.maxBytes)} can never hold a message of limits.maxMessageBytes; write at least ${formatSize(limits.maxMessageBytes)}`)
+}
+
+function* dedupePart({ buffer, mqtt }: Pick<Config, 'buffer' | 'mqtt'>): Iterable<Finding> {
+  const { from } = buffer.dedupe
+  const path = ['buffer', 'dedupe', 'from']
+  if (from.kind === 'topic') {
+    const known = [...new Set(Object.values(mqtt.topics).flatMap(topic => topic.pattern.parts))]
+    if (!known.includes(from.part)) yield wrong(path, `no topic pattern has a part {${from.part}}; write one of ${known.map(part => `{${part}}`).join(', ')}, or add it to a pattern`)
+  }
+  const speaks5 = Object.values(mqtt.connect ?? {}).some(connection => connection.protocolVersion === 5)
+  if (from.kind === 'user-property' && !speaks5) {
+    yield wrong(path, 'only MQTT 5 has user properties, and no mqtt.connect entry speaks it (a listener speaks 3.1.1); write json:/id or topic:{part}')
+  }
+}

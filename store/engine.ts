@@ -1,0 +1,170 @@
+/** Everything that the worker does with an open database, without threads and messages. */
+import type { Database } from 'better-sqlite3'
+import { LANES } from '../daemon/ports.ts'
+import type { Counted, Lane, LaneState } from '../daemon/ports.ts'
+import { advanceTo } from './advance.ts'
+import { Appender } from './append.ts'
+import { Epochs } from './epochs.ts'
+import { GroupEncoder } from './frames.ts'
+import { packFrames } from './group.ts'
+import { LedgerDelta } from './ledger-book.ts'
+import { DEAD_LETTERED, DELIVERED, EXPORTED, LOST, RECEIVED, SHED_CODES } from './ledger-codec.ts'
+import { LedgerFile } from './ledger-file.ts'
+import { LaneTable } from './lane-table.ts'
+import { Letters } from './letters.ts'
+import { Protection } from './protection.ts'
+import type { CommitRequest, DurableTotals, Now, Question, ReadAnswer, StoredIds, WorkerStart, WorkerState } from './protocol.ts'
+import { endOf, readAfter } from './reader.ts'
+import { loadStoredIds } from './stored-ids.ts'
+import { Room } from './room.ts'
+import type { OutboxSettings } from './settings.ts'
+import { Transactions } from './transaction.ts'
+
+export class Engine {
+  readonly db: Database
+  readonly transactions: Transactions
+  readonly lanes: Readonly<Record<Lane, LaneTable>>
+  readonly epochs: Epochs
+  readonly ledger: LedgerFile
+  readonly letters: Letters
+  readonly room: Room
+  readonly protection = new Protection()
+  readonly appender: Appender
+  settings: OutboxSettings
+
+  constructor(db: Database, start: WorkerStart) {
+    this.db = db
+    this.settings = start.settings
+    this.transactions = new Transactions(db)
+    this.lanes = Object.fromEntries(LANES.map((lane) => [lane, new LaneTable(db, lane)])) as Record<Lane, LaneTable>
+    this.epochs = new Epochs(db, start)
+    this.ledger = new LedgerFile(db)
+    this.ledger.load()
+    this.letters = new Letters(db)
+    this.room = new Room(db, start.directory, start.settings)
+    this.protection.guard(this.laneTables)
+    this.appender = new Appender({
+      db, transactions: this.transactions, lanes: this.lanes, epochs: this.epochs, ledger: this.ledger,
+      room: this.room, protection: this.protection, bootId: start.bootId,
+    }, start.settings)
+  }
+
+  exchanges(): string[] {
+    return this.db.prepare('SELECT exchange FROM exchanges').pluck().all() as string[]
+  }
+
+  storedIds(start: WorkerStart): StoredIds[] {
+    return loadStoredIds(this.db, start)
+  }
+
+  get laneTables(): LaneTable[] {
+    return LANES.map((lane) => this.lanes[lane])
+  }
+
+  configure(settings: OutboxSettings): void {
+    this.settings = settings
+    this.appender.settings = settings
+    this.room.configure(settings)
+  }
+
+  commit(request: CommitRequest): number[] {
+    return this.appender.commit(request)
+  }
+
+  retryWaiting(now: Now): number[] {
+    return this.appender.retry(now)
+  }
+
+  /** Answers all but `stop`. `between` runs after each transaction of a long answer. */
+  answer(question: Exclude<Question, { kind: 'stop' }>, between: () => void): unknown {
+    switch (question.kind) {
+      case 'read': return this.#read(question.lane, question.position, question.maxBytes)
+      case 'advance': {
+        advanceTo(this, question.advances, question.letters, question.now.wallMs, between)
+        this.protection.endGuard()
+        return undefined
+      }
+      case 'epochs': return this.epochs.states(this.laneTables)
+      case 'totals': return this.totals()
+      case 'lines': return this.ledger.book.top(question.limit)
+      case 'letters': return this.letters.list(question.limit)
+      case 'letter': return this.letters.show(question.letter)
+      case 'retry': return this.#retryLetter(question.letter, question.now)
+      case 'drop': return this.#dropLetter(question.letter)
+    }
+  }
+
+  totals(): DurableTotals {
+    const { totals, lanes } = this.ledger.book
+    const buffered = { messages: 0, bytes: 0 }
+    for (const lane of LANES) {
+      if (lane === 'internal') continue
+      const held = lanes[this.lanes[lane].index]
+      buffered.messages += held?.messages ?? 0
+      buffered.bytes += held?.bytes ?? 0
+    }
+    const copy = (code: number): Counted => ({ ...totals.get(code) })
+    return {
+      received: copy(RECEIVED), delivered: copy(DELIVERED), deadLettered: copy(DEAD_LETTERED),
+      exported: copy(EXPORTED), lost: copy(LOST), shed: totals.shed(), buffered,
+    }
+  }
+
+  state(): WorkerState {
+    return {
+      lanes: Object.fromEntries(LANES.map((lane) => [lane, this.#laneState(this.lanes[lane])])) as Record<Lane, LaneState>,
+      usedBytes: this.room.usedBytes,
+      maxBytes: this.room.maxBytes,
+      freeDiskBytes: this.room.freeDiskBytes,
+      blockedReason: this.appender.reason,
+      epoch: this.epochs.current,
+      commits: this.transactions.commits,
+      deadLetters: this.letters.count,
+    }
+  }
+
+  #laneState(lane: LaneTable): LaneState {
+    const held = this.ledger.book.lanes[lane.index]
+    return {
+      messages: held?.messages ?? 0,
+      bytes: held?.bytes ?? 0,
+      watermark: lane.watermark,
+      highest: lane.highest,
+      oldestMs: lane.above(lane.watermark)?.oldest_ms,
+      blocked: this.appender.blocked(lane.lane),
+    }
+  }
+
+  #read(lane: Lane, position: number, maxBytes: number): ReadAnswer | undefined {
+    const answer = readAfter(this.lanes[lane], this.epochs, position, maxBytes)
+    if (answer !== undefined) this.protection.handOut(lane, endOf(answer))
+    return answer
+  }
+
+  #retryLetter(id: number, now: Now): boolean {
+    return this.transactions.run((transaction) => {
+      const books = { transaction, delta: new LedgerDelta(this.ledger.book) }
+      const letter = this.letters.take(id, books)
+      const lane = this.laneTables[letter?.lane ?? -1]
+      if (letter === undefined || lane === undefined) return false
+      const encoder = new GroupEncoder()
+      encoder.add(letter.envelope)
+      lane.append(encoder.facts, packFrames(encoder.finish()), this.epochs.ensure(now.wallMs, transaction), transaction)
+      books.delta.lane(lane.index, 1, letter.envelope.payload.length)
+      this.ledger.write(books.delta, transaction)
+      return true
+    })
+  }
+
+  #dropLetter(id: number): boolean {
+    return this.transactions.run((transaction) => {
+      const books = { transaction, delta: new LedgerDelta(this.ledger.book) }
+      const letter = this.letters.take(id, books)
+      if (letter === undefined) return false
+      const { device, stream, payload } = letter.envelope
+      books.delta.outcome(device, stream, SHED_CODES['dead-letter-dropped'], 1, payload.length)
+      this.ledger.write(books.delta, transaction)
+      return true
+    })
+  }
+}

@@ -1,0 +1,262 @@
+/**
+ * The outbox: envelopes accepted and not yet in Kafka, in `<directory>/outbox.db`.
+ *
+ * This class is the main thread's side. It encodes what is submitted, lets a worker thread commit it, and
+ * settles entries once their transaction is fsynced.
+ */
+import type { Clock, Random } from '../daemon/clock.ts'
+import type { Component } from '../daemon/component.ts'
+import { GatewayError } from '../daemon/errors.ts'
+import { LANES } from '../daemon/ports.ts'
+import type {
+  Advance, DeadLetter, DeadLetters, Entry, EpochState, InternalRecord, Lane, LaneState, Ledger, Log,
+  OutboxReader, OutboxState, OutboxWriter, Stored, StoredDeadLetter,
+} from '../daemon/ports.ts'
+import { CommitQueue, readNow } from './commit-queue.ts'
+import { Exchanges } from './exchanges.ts'
+import { decodeGroup } from './frames.ts'
+import { Link } from './link.ts'
+import { ID_BYTES, MessageIds } from './message-ids.ts'
+import type { Notice, StoredIds, ReadAnswer, WireLetter, WorkerState } from './protocol.ts'
+import type { OutboxSettings } from './settings.ts'
+
+const TICK_MS = 1_000
+const AUTO_DELAY_MS = 100
+
+export interface OutboxParts {
+  readonly dataDir: string
+  readonly settings: OutboxSettings
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+}
+
+const EMPTY_LANE: LaneState = { messages: 0, bytes: 0, watermark: 0, highest: 0, oldestMs: undefined, blocked: false }
+const NO_STATE: WorkerState = {
+  lanes: Object.fromEntries(LANES.map((lane) => [lane, EMPTY_LANE])) as Record<Lane, LaneState>,
+  usedBytes: 0, maxBytes: 0, freeDiskBytes: 0, blockedReason: undefined, epoch: undefined, commits: 0, deadLetters: 0,
+}
+
+export class Outbox implements OutboxWriter, OutboxReader, Component {
+  readonly name = 'outbox'
+  readonly ended: Promise<never>
+  readonly ledger: Ledger
+  readonly deadLetters: DeadLetters
+  /** What a person must know about this start: a salvage and its losses. */
+  readonly notices: Notice[] = []
+  readonly #parts: OutboxParts
+  readonly #queue: CommitQueue
+  readonly #appendListeners = new Set<() => void>()
+  readonly #roomListeners = new Set<() => void>()
+  readonly #exchanges = new Exchanges()
+  #ids: MessageIds | undefined
+  #settings: OutboxSettings
+  #state = NO_STATE
+  #link: Link | undefined
+  #cancelTick: (() => void) | undefined
+  #end: (error: GatewayError) => void = () => undefined
+  #stopped: Promise<void> | undefined
+
+  constructor(parts: OutboxParts) {
+    this.#parts = parts
+    this.#settings = parts.settings
+    this.#queue = new CommitQueue(parts.clock, commitLimits(parts.settings), (request, transfer) => this.#open.post(request, transfer))
+    this.ended = new Promise((_, reject) => {
+      this.#end = reject
+    })
+    // Whoever watches `ended` sees the reason; a rejection that nobody watches must not be a second failure.
+    this.ended.catch(() => undefined)
+    this.ledger = { totals: () => this.#totals(), lines: (limit) => this.#open.ask({ kind: 'lines', limit }) }
+    this.deadLetters = {
+      list: async (limit) => (await this.#open.ask({ kind: 'letters', limit })).map(storedLetter),
+      show: async (id) => {
+        const letter = await this.#open.ask({ kind: 'letter', letter: id })
+        return letter === undefined ? undefined : storedLetter(letter)
+      },
+      retry: (id) => this.#open.ask({ kind: 'retry', letter: id, now: readNow(parts.clock) }),
+      drop: (id) => this.#open.ask({ kind: 'drop', letter: id }),
+    }
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    const { clock, dataDir, random } = this.#parts
+    const link = new Link({
+      directory: dataDir, settings: this.#settings, epoch: Buffer.from(random.bytes(8)).toString('hex'),
+      bootId: clock.bootId, now: readNow(clock),
+    }, {
+      state: (state) => this.#take(state),
+      committed: (stored) => this.#settle(this.#queue.committed(stored)),
+      stored: (stored) => this.#settle(this.#queue.stored(stored)),
+      notice: (notice) => this.#tell(notice),
+      failed: (error) => this.#end(error),
+    })
+    this.#link = link
+    const ready = await link.ready
+    for (const notice of ready.notices) this.#tell(notice)
+    for (const exchange of ready.exchanges) this.#exchanges.add(exchange)
+    this.#ids = loadIds(this.#settings, ready.ids, clock.monotonicMs())
+    this.#tick()
+  }
+
+  stop(deadlineMs: number): Promise<void> {
+    this.#stopped ??= this.#stop(deadlineMs)
+    return this.#stopped
+  }
+
+  configure(settings: OutboxSettings): void {
+    this.#settings = settings
+    this.#queue.limits = commitLimits(settings)
+    this.#link?.post({ kind: 'configure', settings })
+  }
+
+  submit(entry: Entry): void {
+    const { verdict, exchange } = entry
+    if ('shed' in verdict) return this.#queue.add(entry, verdict.shed === 'duplicate' ? 'duplicate' : 'shed', verdict.shed)
+    if (entry.qos === 0 && this.#state.lanes[verdict.lane].blocked) return this.#queue.add(entry, 'shed', 'buffer-full')
+    if (exchange !== undefined && this.#exchanges.has(exchange)) return this.#queue.add(entry, 'duplicate', 'duplicate')
+    if (exchange !== undefined) this.#addExchange(exchange)
+    if (entry.messageId !== undefined) this.#ids?.add(entry.messageId, this.#parts.clock.monotonicMs())
+    this.#queue.add(entry, verdict.lane, undefined)
+  }
+
+  submitInternal(record: InternalRecord): void {
+    this.#queue.addInternal(record)
+  }
+
+  hasExchange(exchange: string): boolean {
+    return this.#exchanges.has(exchange)
+  }
+
+  releaseExchange(exchange: string, done: () => void): void {
+    this.#exchanges.delete(exchange)
+    this.#queue.release(exchange, done)
+  }
+
+  seen(id: Uint8Array): boolean {
+    return this.#ids?.has(id, this.#parts.clock.monotonicMs()) ?? false
+  }
+
+  state(): OutboxState {
+    return { ...this.#state, inFlight: this.#queue.inFlight }
+  }
+
+  onRoomChange(listener: () => void): () => void {
+    this.#roomListeners.add(listener)
+    return () => this.#roomListeners.delete(listener)
+  }
+
+  onAppend(listener: () => void): () => void {
+    this.#appendListeners.add(listener)
+    return () => this.#appendListeners.delete(listener)
+  }
+
+  async readAfter(lane: Lane, position: number, maxBytes: number): Promise<readonly Stored[]> {
+    const answer = await this.#open.ask({ kind: 'read', lane, position, maxBytes })
+    return answer === undefined ? [] : storedMessages(answer)
+  }
+
+  protect(ends: readonly { readonly lane: Lane; readonly position: number }[]): void {
+    this.#open.post({ kind: 'protect', ends })
+  }
+
+  unprotect(): void {
+    this.#open.post({ kind: 'unprotect' })
+  }
+
+  async advanceTo(advances: readonly Advance[], deadLetters: readonly DeadLetter[]): Promise<void> {
+    await this.#open.ask({ kind: 'advance', advances, letters: deadLetters, now: readNow(this.#parts.clock) })
+  }
+
+  epochs(): Promise<readonly EpochState[]> {
+    return this.#open.ask({ kind: 'epochs' })
+  }
+
+  get #open(): Link {
+    if (this.#link === undefined) throw new Error('the outbox was used before it was started')
+    return this.#link
+  }
+
+  #addExchange(exchange: string): void {
+    const given = this.#exchanges.add(exchange)
+    for (const old of given) this.#queue.release(old, () => undefined)
+    if (given.length > 0) this.#parts.log.warn({ exchanges: given.length }, 'too many unfinished QoS 2 exchanges: the oldest were forgotten, their repeats may be stored twice')
+  }
+
+  async #totals(): ReturnType<Ledger['totals']> {
+    const durable = await this.#open.ask({ kind: 'totals' })
+    // Reports come in order, so what the worker had not stored at its answer is what is in flight now.
+    const { inFlight } = this.#queue
+    const received = { messages: durable.received.messages + inFlight.messages, bytes: durable.received.bytes + inFlight.bytes }
+    return { ...durable, received, inFlight }
+  }
+
+  #take(state: WorkerState): void {
+    const before = this.#state
+    this.#state = state
+    if (LANES.some((lane) => state.lanes[lane].highest > before.lanes[lane].highest)) for (const listener of this.#appendListeners) listener()
+    if (state.blockedReason !== before.blockedReason) for (const listener of this.#roomListeners) listener()
+  }
+
+  #settle(entries: readonly Entry[]): void {
+    for (const entry of entries) entry.settle()
+  }
+
+  #tell(notice: Notice): void {
+    this.notices.push(notice)
+    this.#parts.log[notice.level]({}, notice.text)
+  }
+
+  #tick(): void {
+    this.#cancelTick = this.#parts.clock.after(TICK_MS, () => {
+      this.#open.post({ kind: 'tick', now: readNow(this.#parts.clock) })
+      this.#tick()
+    })
+  }
+
+  async #stop(deadlineMs: number): Promise<void> {
+    const link = this.#link
+    this.#cancelTick?.()
+    if (link === undefined) return
+    const drained = this.#drain(link).then(() => true, () => false)
+    const left = deadlineMs - this.#parts.clock.monotonicMs()
+    const late = new Promise<boolean>((resolve) => {
+      this.#parts.clock.after(Math.max(0, left), () => resolve(false))
+    })
+    if (!(await Promise.race([drained, late]))) await link.terminate()
+  }
+
+  async #drain(link: Link): Promise<void> {
+    await this.#queue.flush()
+    link.expectExit()
+    await link.ask({ kind: 'stop', now: readNow(this.#parts.clock) })
+    await link.exited
+  }
+}
+
+function commitLimits(settings: OutboxSettings): { maxDelayMs: number; maxBytes: number } {
+  const { maxDelayMs, maxBytes } = settings.commit
+  return { maxDelayMs: maxDelayMs === 'auto' ? AUTO_DELAY_MS : maxDelayMs, maxBytes }
+}
+
+function loadIds(settings: OutboxSettings, stored: readonly StoredIds[], nowMs: number): MessageIds | undefined {
+  if (settings.dedupe === undefined) return undefined
+  const ids = new MessageIds(settings.dedupe.windowMs, settings.dedupe.maxIds)
+  for (const { ageMs, ids: bytes } of stored) {
+    for (let at = 0; at < bytes.length; at += ID_BYTES) ids.add(bytes.subarray(at, at + ID_BYTES), nowMs - ageMs)
+  }
+  return ids
+}
+
+function storedMessages(answer: ReadAnswer): Stored[] {
+  const { epoch } = answer
+  return answer.slices.flatMap((slice) => decodeGroup(slice.frames, slice.from, slice.to)
+    .map((message, index) => ({ epoch, position: slice.first + slice.from + index, ...message })))
+}
+
+function storedLetter(letter: WireLetter): StoredDeadLetter {
+  const [message] = decodeGroup(letter.frame, 0, 1)
+  if (message === undefined || !('envelope' in message)) throw new Error(`dead letter ${letter.id} holds no envelope`)
+  const { id, epoch, lane, position, atMs, reason } = letter
+  return { id, epoch, lane, position, atMs, reason, envelope: message.envelope }
+}

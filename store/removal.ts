@@ -1,0 +1,100 @@
+/** Rows that leave: delivered, evicted or expired; counted per device in the transaction that deletes them. */
+import type { ShedReason } from '../daemon/ports.ts'
+import { decodeGroup, GroupEncoder, skimGroup } from './frames.ts'
+import { packFrames } from './group.ts'
+import { SHED_CODES } from './ledger-codec.ts'
+import type { LedgerDelta } from './ledger-book.ts'
+import { lastOf } from './lane-table.ts'
+import type { GroupRow, LaneTable } from './lane-table.ts'
+import type { Transaction } from './transaction.ts'
+
+/** Where a removal counts. */
+export interface Books {
+  readonly delta: LedgerDelta
+  readonly transaction: Transaction
+}
+
+interface Share {
+  readonly device: string
+  readonly stream: string
+  messages: number
+  bytes: number
+}
+
+/**
+ * Counts the messages `from` to `to` (positions, inclusive) of a row under `code`: not those at or below the
+ * watermark (counted before), not dead letters (counted when they were set aside).
+ */
+export function countOut(lane: LaneTable, row: GroupRow, from: number, to: number, code: number, { delta }: Books): void {
+  const shares = new Map<string, Map<string, Share>>()
+  const low = Math.max(from, lane.watermark + 1) - row.first
+  const high = to - row.first
+  let messages = 0
+  let bytes = 0
+  skimGroup(lane.open(row), (index, size, device, stream) => {
+    if (index > high) return false
+    if (index < low || lane.holes.has(row.first + index)) return true
+    messages++
+    bytes += size
+    if (device !== undefined) addShare(shares, device, stream, size)
+    return true
+  })
+  for (const streams of shares.values()) {
+    for (const share of streams.values()) delta.outcome(share.device, share.stream, code, share.messages, share.bytes)
+  }
+  delta.lane(lane.index, -messages, -bytes)
+}
+
+function addShare(shares: Map<string, Map<string, Share>>, device: string, stream: string, bytes: number): void {
+  let streams = shares.get(device)
+  if (streams === undefined) shares.set(device, (streams = new Map<string, Share>()))
+  const share = streams.get(stream)
+  if (share === undefined) streams.set(stream, { device, stream, messages: 1, bytes })
+  else {
+    share.messages++
+    share.bytes += bytes
+  }
+}
+
+/** Deletes a whole row and counts what of it was still open. The watermark follows if nothing lies below. */
+export function removeRow(lane: LaneTable, row: GroupRow, code: number, books: Books): void {
+  countOut(lane, row, row.first, lastOf(row), code, books)
+  lane.dropHoles(row.first, lastOf(row), books.transaction)
+  lane.remove(row)
+  const next = lane.above(lane.watermark)
+  lane.note(next === undefined ? lane.highest : Math.max(lane.watermark, next.first - 1), books.transaction)
+}
+
+/**
+ * Delivered up to `position`, in the middle of `row`. Normally the watermark alone says so. Where older rows
+ * are still open it can't, and the row is written anew without its head.
+ */
+export function deliverHead(lane: LaneTable, row: GroupRow, position: number, code: number, books: Books): void {
+  countOut(lane, row, row.first, position, code, books)
+  const below = lane.above(lane.watermark)
+  if (below !== undefined && below.first < row.first) cutHead(lane, row, position)
+  else lane.note(position, books.transaction)
+  lane.dropHoles(row.first, position, books.transaction)
+}
+
+function cutHead(lane: LaneTable, row: GroupRow, position: number): void {
+  const encoder = new GroupEncoder()
+  for (const message of decodeGroup(lane.open(row), position + 1 - row.first, row.count)) {
+    if ('envelope' in message) encoder.add(message.envelope)
+    else encoder.addInternal(message.internal)
+  }
+  lane.remove(row)
+  const { facts } = encoder
+  lane.put({
+    first: position + 1, count: facts.count, epoch: row.epoch, bytes: facts.bytes,
+    oldest_ms: facts.oldestMs, newest_ms: facts.newestMs, trusted: row.trusted,
+  }, packFrames(encoder.finish()))
+}
+
+/** Removes the lane's oldest row that begins above `protectedEnd`; false when there is none. */
+export function shedOldest(lane: LaneTable, protectedEnd: number, reason: ShedReason, books: Books): boolean {
+  const row = lane.above(Math.max(protectedEnd, lane.watermark))
+  if (row === undefined || row.first <= protectedEnd) return false
+  removeRow(lane, row, SHED_CODES[reason], books)
+  return true
+}

@@ -6,7 +6,8 @@
  * makes a live change simple: a level keeps its share of the burst, so a change gives nobody a fresh burst
  * and leaves nobody in a debt of the old rate.
  *
- * Bound, in any window: admitted ≤ max(burst, largest cost) + rate × window.
+ * Bound, in any window: admitted ≤ max(burst, largest cost) + rate × window. Across a change: the larger burst, each rate
+ * for its time, and once more the largest cost if that is above a burst.
  */
 
 export interface Limit {

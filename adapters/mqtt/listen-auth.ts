@@ -1,0 +1,87 @@
+import type { Clock } from '../../daemon/clock.ts'
+import type { Log } from '../../daemon/ports.ts'
+import { parseAclFile, type AccessList } from './acl.ts'
+import type { InboundDevice } from './listen-inbound.ts'
+import type { ListenAuth } from './listen-settings.ts'
+import { parsePasswordFile, PasswordVerifier, type PasswordFile } from './passwords.ts'
+import { WatchedFiles } from './tls-files.ts'
+
+export interface Claim {
+  readonly clientId: string
+  readonly username: string | undefined
+  readonly password: Buffer | undefined
+  readonly commonName: string | undefined
+}
+
+/** CONNACK return codes (3.1.1 table 3.1). */
+export const ReturnCode = { IDENTIFIER_REJECTED: 2, SERVER_UNAVAILABLE: 3, BAD_CREDENTIALS: 4, NOT_AUTHORISED: 5 } as const
+
+export type Proof =
+  | { readonly identity: string | undefined; readonly credential: string | undefined }
+  | { readonly returnCode: 4 | 5; readonly detail: string }
+
+/** Who may connect, and as whom. Its files are read again when they change. */
+export class Authenticator {
+  /** Raised at each change of the access list. */
+  accessVersion = 0
+  readonly #auth: ListenAuth | undefined
+  readonly #verifier: PasswordVerifier
+  readonly #passwords: WatchedFiles<PasswordFile> | undefined
+  readonly #access: WatchedFiles<AccessList> | undefined
+
+  constructor(listener: string, auth: 'none' | ListenAuth, clock: Clock, log: Log) {
+    this.#auth = auth === 'none' ? undefined : auth
+    this.#verifier = new PasswordVerifier(() => clock.monotonicMs())
+    const watch = <T>(role: string, path: string | undefined, parse: (content: Buffer) => T): WatchedFiles<T> | undefined =>
+      path === undefined
+        ? undefined
+        : new WatchedFiles({ what: `the ${role} of listener ${listener}`, paths: [path], clock, log, read: ([content]) => parse(content ?? Buffer.alloc(0)) })
+    this.#passwords = watch('password file', this.#auth?.passwordFile, parsePasswordFile)
+    this.#access = watch('access list', this.#auth?.aclFile, parseAclFile)
+  }
+
+  /** Rejects with `fatal` when a file can't be used. `changed` is called after the password file has changed. */
+  async load(changed: () => void): Promise<void> {
+    await Promise.all([this.#passwords?.load(), this.#access?.load()])
+    this.#passwords?.onChange(changed)
+    this.#access?.onChange(() => this.accessVersion++)
+  }
+
+  close(): void {
+    this.#passwords?.close()
+    this.#access?.close()
+  }
+
+  async prove(claim: Claim): Promise<Proof> {
+    if (this.#auth === undefined) return { identity: undefined, credential: undefined }
+    const { clientId, username, password, commonName } = claim
+    let credential: string | undefined
+    if (this.#passwords !== undefined) {
+      if (username === undefined || password === undefined) return { returnCode: 4, detail: 'it gave no user name and password' }
+      const hash = await this.#verifier.verify(this.#passwords.value, username, password)
+      if (hash === undefined) return { returnCode: 4, detail: `wrong password, or no user ${JSON.stringify(username.slice(0, 64))}` }
+      credential = hash.text
+    }
+    const identity = { username, clientId, commonName }[this.#auth.deviceFrom]
+    if (identity === undefined || identity === '') return { returnCode: 5, detail: `it has no ${this.#auth.deviceFrom} to be known by` }
+    return { identity, credential }
+  }
+
+  /** False when the password that let this user in is not in the file any more. */
+  stillValid(username: string | undefined, credential: string | undefined): boolean {
+    if (credential === undefined || this.#passwords === undefined) return true
+    return this.#passwords.value.get(username ?? '')?.text === credential
+  }
+
+  mayPublish(device: InboundDevice, topic: string): boolean {
+    return this.#access === undefined || this.#access.value.mayPublish(subjectOf(device), topic)
+  }
+
+  maySubscribe(device: InboundDevice, filter: string): boolean {
+    return this.#access === undefined || this.#access.value.maySubscribe(subjectOf(device), filter)
+  }
+}
+
+function subjectOf({ username, identity, clientId }: InboundDevice): { username: string; clientId: string } {
+  return { username: username ?? identity ?? '', clientId }
+}

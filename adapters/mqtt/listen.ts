@@ -1,0 +1,354 @@
+import type { Socket } from 'node:net'
+import type { Clock } from '../../daemon/clock.ts'
+import { messageOf } from '../../daemon/errors.ts'
+import type { Intake, Log, Source, SourceState } from '../../daemon/ports.ts'
+import { Authenticator, ReturnCode } from './listen-auth.ts'
+import { Broker, type ConnectRequest, type Denial } from './listen-broker.ts'
+import { Budget } from './listen-budget.ts'
+import { Connection, type ConnectionOwner } from './listen-connection.ts'
+import { Tally, type Ending, type ListenCounters, type Refusal } from './listen-counters.ts'
+import { Exchanges, type ExchangeStore } from './listen-exchanges.ts'
+import { Gate } from './listen-gate.ts'
+import type { InboundShared } from './listen-inbound.ts'
+import { addressOf, type ListenSettings } from './listen-settings.ts'
+import { signedBy } from './tls-chain.ts'
+import { tlsFiles, type TlsMaterial } from './tls.ts'
+import type { WatchedFiles } from './tls-files.ts'
+
+export interface MqttListenerOptions {
+  readonly name: string
+  readonly settings: ListenSettings
+  readonly exchanges: ExchangeStore
+  readonly clock: Clock
+  readonly log: Log
+}
+
+const SWEEP_MS = 250
+const CONNECT_TIMEOUT_MS = 10_000
+/** Longest time that a connection is kept unread while the gateway is full (or half its keepalive, if shorter). */
+const HELD_MAX_MS = 10_000
+const STUCK_MAX_MS = 60_000
+/** What a peer has to read our last words before the socket is destroyed. */
+const LINGER_MS = 2_000
+/** Sockets beyond `maxConnections`: enough to tell the next ones that it is full, in words. */
+const SPARE_SOCKETS = 128
+const CONNECT_BYTES_MAX = 16_384
+const CLIENT_ID_CHARS_MAX = 1_024
+const STOP_POLL_MS = 20
+
+/** `mqtt.listen`: the gateway's own MQTT 3.1.1 endpoint. A device's PUBACK says that its message is durable. */
+export class MqttListener implements Source {
+  readonly name: string
+  readonly #options: MqttListenerOptions
+  readonly #tally: Tally
+  readonly #auth: Authenticator
+  readonly #budget: Budget
+  readonly #exchanges: Exchanges
+  readonly #connections = new Set<Connection>()
+  /** Who has a client id. The broker closes the older connection; here it is decided whether it may. */
+  readonly #claims = new Map<string, Connection>()
+  #toFlush: Connection[] = []
+  #tls: WatchedFiles<TlsMaterial> | undefined
+  #broker: Broker | undefined
+  #gate: Gate | undefined
+  #owner: ConnectionOwner | undefined
+  #cancelSweep: (() => void) | undefined
+  #held: { readonly reason: string; readonly sinceMs: number } | undefined
+  #stopping: Promise<void> | undefined
+  #status: { readonly state: SourceState['state']; readonly reason?: string; readonly sinceMs: number }
+
+  constructor(options: MqttListenerOptions) {
+    const { name, settings, clock, log } = options
+    this.name = name
+    this.#options = options
+    this.#tally = new Tally(name, clock, log)
+    this.#auth = new Authenticator(name, settings.auth, clock, log)
+    this.#budget = new Budget(settings.inFlightBytes)
+    this.#exchanges = new Exchanges(options.exchanges)
+    this.#status = { state: 'down', reason: 'not started', sinceMs: clock.wallMs() }
+  }
+
+  async start(intake: Intake, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#open(intake, signal)
+    } catch (error) {
+      this.#closeAll()
+      throw error
+    }
+    this.#setState('up')
+    this.#sweepLater()
+  }
+
+  /** The TCP port in use. */
+  get port(): number {
+    return this.#gate?.port ?? 0
+  }
+
+  hold(reason: string): void {
+    if (this.#stopping !== undefined) return
+    if (this.#held === undefined) for (const connection of this.#connections) connection.hold()
+    this.#held = { reason, sinceMs: this.#held?.sinceMs ?? this.#options.clock.monotonicMs() }
+    this.#setState(this.#status.state === 'refusing' ? 'refusing' : 'held', reason)
+  }
+
+  release(): void {
+    if (this.#held === undefined || this.#stopping !== undefined) return
+    this.#held = undefined
+    this.#setState('up')
+    for (const connection of this.#connections) connection.release()
+  }
+
+  state(): SourceState {
+    return { name: this.name, kind: 'listen', ...this.#status, connections: this.#claims.size, notices: [] }
+  }
+
+  counters(): ListenCounters {
+    return this.#tally.view()
+  }
+
+  stop(deadlineMs: number): Promise<void> {
+    this.#stopping ??= this.#drain(deadlineMs)
+    return this.#stopping
+  }
+
+  async #open(intake: Intake, signal: AbortSignal): Promise<void> {
+    const { name, settings, clock, log } = this.#options
+    const address = addressOf(name, settings)
+    if (settings.tls !== undefined) this.#tls = tlsFiles(`the certificate of listener ${name}`, settings.tls, clock, log)
+    const material = await this.#tls?.load()
+    await this.#auth.load(() => this.#cutRevoked())
+    this.#owner = this.#makeOwner(intake)
+    this.#broker = this.#makeBroker()
+    await this.#broker.start()
+    this.#gate = new Gate({
+      address, clock, tally: this.#tally,
+      connectsPerSecond: settings.connectsPerSecond,
+      socketsMax: settings.maxConnections + SPARE_SOCKETS,
+      requireClientCert: settings.tls?.requireClientCert ?? false,
+      enter: (socket, commonName) => this.#enter(socket, commonName),
+    })
+    this.#tls?.onChange((now, before) => this.#renewTls(now, before))
+    signal.throwIfAborted()
+    await this.#gate.open(material)
+    signal.throwIfAborted()
+  }
+
+  #makeOwner(intake: Intake): ConnectionOwner {
+    const { settings, clock, name } = this.#options
+    const auth = this.#auth
+    const shared: InboundShared = {
+      source: name, intake, budget: this.#budget, exchanges: this.#exchanges, tally: this.#tally,
+      limits: settings.inFlightPerConnection,
+      mayPublish: (device, topic) => auth.mayPublish(device, topic),
+      get accessVersion() {
+        return auth.accessVersion
+      },
+    }
+    return {
+      clock, shared,
+      frameLimits: { packetBytesMax: settings.maxPacketBytes, connectBytesMax: CONNECT_BYTES_MAX },
+      connectCame: (connection, frame) => this.#connectCame(connection, frame),
+      ended: (connection, reason, detail) => this.#ended(connection, reason, detail),
+      gone: (connection) => this.#connections.delete(connection),
+      flushLater: (connection) => this.#flushLater(connection),
+    }
+  }
+
+  #makeBroker(): Broker {
+    const { settings, log, name } = this.#options
+    return new Broker({
+      admit: (connection, request) => this.#admit(connection, request),
+      wrongVersion: (connection, version) => {
+        connection.expectEnd('refused')
+        this.#tally.refuse('protocol-version', `it speaks MQTT protocol level ${version}, this listener 4 (3.1.1)`, connection.peer)
+      },
+      maySubscribe: (connection, filter) => this.#maySubscribe(connection, filter),
+      failed: (error) => log.error({ listener: name, reason: messageOf(error) }, 'the MQTT broker library reports an error'),
+    }, settings.maxConnections * 2)
+  }
+
+  #enter(socket: Socket, commonName: string | undefined): void {
+    if (this.#owner === undefined || this.#stopping !== undefined) return void socket.destroy()
+    const connection = new Connection(this.#owner, socket, commonName)
+    this.#connections.add(connection)
+    connection.open()
+    // Unread at first: the fullness may pass before the device's patience does. Later ones are told.
+    if (this.#status.state === 'held') connection.hold()
+  }
+
+  #connectCame(connection: Connection, frame: Buffer): void {
+    const held = this.#held
+    if (held !== undefined) this.#turnAway(connection, 'held', held.reason)
+    else if (this.#stopping !== undefined) this.#turnAway(connection, 'stopping', 'the gateway stops')
+    else this.#broker?.take(connection, frame)
+  }
+
+  /** CONNACK 3, "server unavailable", without asking the broker. */
+  #turnAway(connection: Connection, refusal: Refusal, detail: string): void {
+    this.#tally.refuse(refusal, detail, connection.peer)
+    connection.write(Buffer.from([0x20, 2, 0, ReturnCode.SERVER_UNAVAILABLE]))
+    connection.end('refused')
+  }
+
+  async #admit(connection: Connection, request: ConnectRequest): Promise<Denial | undefined> {
+    const { clientId, username, password, clean } = request
+    const deny = (refusal: Refusal, returnCode: number, detail: string): Denial => {
+      this.#tally.refuse(refusal, detail, connection.peer)
+      return { returnCode, detail }
+    }
+    if (clientId.length > CLIENT_ID_CHARS_MAX || clientId.includes('\0') || (request.anonymous && !clean)) {
+      return deny('bad-client-id', ReturnCode.IDENTIFIER_REJECTED, 'its client id is empty (with a persistent session), too long, or holds U+0000')
+    }
+    const { maxConnections } = this.#options.settings
+    if (this.#claims.size >= maxConnections && !this.#claims.has(clientId)) {
+      return deny('max-connections', ReturnCode.SERVER_UNAVAILABLE, `all ${maxConnections} connections are in use`)
+    }
+    const proof = await this.#auth.prove({ clientId, username, password, commonName: connection.commonName })
+    if (connection.ending !== undefined) return { returnCode: ReturnCode.SERVER_UNAVAILABLE, detail: 'it is gone' }
+    if ('returnCode' in proof) return deny('bad-credentials', proof.returnCode, proof.detail)
+    const holder = this.#claims.get(clientId)
+    if (holder !== undefined && holder.device?.identity !== proof.identity) {
+      return deny('client-id-taken', ReturnCode.IDENTIFIER_REJECTED, `client id ${JSON.stringify(clientId)} is in use by another identity`)
+    }
+    holder?.expectEnd('taken-over')
+    this.#claims.set(clientId, connection)
+    connection.device = { clientId, username, identity: proof.identity, clean }
+    connection.credential = proof.credential
+    this.#tally.connects++
+    return undefined
+  }
+
+  #maySubscribe(connection: Connection, filter: string): boolean {
+    const { device } = connection
+    const { allowSubscribe } = this.#options.settings
+    if (device === undefined || allowSubscribe === undefined || filter.startsWith('$')) return false
+    return allowSubscribe(device, filter) && this.#auth.maySubscribe(device, filter)
+  }
+
+  #ended(connection: Connection, reason: Ending, detail: string | undefined): void {
+    this.#tally.end(reason, detail, connection.peer)
+    const clientId = connection.device?.clientId
+    if (clientId !== undefined && this.#claims.get(clientId) === connection) this.#claims.delete(clientId)
+  }
+
+  #flushLater(connection: Connection): void {
+    if (this.#toFlush.push(connection) === 1) setImmediate(() => this.#flush())
+  }
+
+  /** One write per connection for all that a commit has settled. */
+  #flush(): void {
+    const connections = this.#toFlush
+    this.#toFlush = []
+    for (const connection of connections) connection.flush()
+    this.#budget.wake()
+  }
+
+  #sweepLater(): void {
+    this.#cancelSweep = this.#options.clock.after(SWEEP_MS, () => {
+      this.#sweep()
+      this.#sweepLater()
+    })
+  }
+
+  #sweep(): void {
+    const nowMs = this.#options.clock.monotonicMs()
+    const held = this.#held
+    if (held !== undefined && nowMs - held.sinceMs > HELD_MAX_MS && this.#status.state === 'held') {
+      this.#setState('refusing', held.reason)
+      for (const connection of this.#connections) if (!connection.ready) connection.release()
+    }
+    let heldBytes = 0
+    for (const connection of this.#connections) {
+      this.#judge(connection, nowMs)
+      heldBytes += connection.heldBytes
+    }
+    if (heldBytes > this.#options.settings.inFlightBytes) this.#evict(heldBytes)
+  }
+
+  /** Ends a connection whose time is over, for whatever reason. */
+  #judge(connection: Connection, nowMs: number): void {
+    const { keepaliveSeconds, endedMs, stuckSinceMs } = connection
+    const { keepaliveMaxSeconds } = this.#options.settings
+    const silenceMax = (keepaliveSeconds === 0 ? keepaliveMaxSeconds : Math.min(keepaliveSeconds, keepaliveMaxSeconds)) * 1_500
+    if (endedMs !== undefined) {
+      if (nowMs - endedMs > LINGER_MS) connection.socket.destroy()
+    } else if (!connection.ready) {
+      if (nowMs - connection.openedMs > CONNECT_TIMEOUT_MS) connection.end('connect-timeout', 'no CONNECT came in time')
+    } else if (this.#held !== undefined && nowMs - this.#held.sinceMs > patienceMs(keepaliveSeconds)) {
+      connection.end('held', `the gateway is full: ${this.#held.reason}`)
+    } else if (stuckSinceMs !== undefined && nowMs - stuckSinceMs > STUCK_MAX_MS) {
+      connection.end('slow-reader', 'it does not read its acknowledgements')
+    } else if (!connection.unread && nowMs - connection.heardMs > silenceMax) {
+      connection.end('keepalive', `silent for more than ${silenceMax / 1_000} s`)
+    }
+  }
+
+  /** Incomplete packets, and what paused sockets had read already, are beyond the limit: the largest go. */
+  #evict(heldBytes: number): void {
+    let excess = heldBytes - this.#options.settings.inFlightBytes
+    for (const connection of [...this.#connections].sort((a, b) => b.heldBytes - a.heldBytes)) {
+      if (excess <= 0) return
+      excess -= connection.heldBytes
+      connection.end('over-budget', 'too many bytes of incomplete or unread packets')
+      connection.socket.destroy()
+    }
+  }
+
+  #cutRevoked(): void {
+    for (const connection of this.#connections) {
+      if (!this.#auth.stillValid(connection.device?.username, connection.credential)) connection.end('revoked', 'its password was changed or removed')
+    }
+  }
+
+  #renewTls(now: TlsMaterial, before: TlsMaterial): void {
+    this.#gate?.renew(now)
+    if (now.ca === undefined || before.ca?.equals(now.ca) === true) return
+    const stillSigned = signedBy(now.ca)
+    for (const connection of this.#connections) {
+      if (!stillSigned(connection.socket)) connection.end('revoked', 'its certificate is not signed by the new CA')
+    }
+  }
+
+  async #drain(deadlineMs: number): Promise<void> {
+    const { clock } = this.#options
+    this.#setState('down', 'stopping')
+    this.#gate?.close()
+    for (const connection of this.#connections) connection.drain()
+    while (clock.monotonicMs() < deadlineMs && this.#owed()) await pause(clock, STOP_POLL_MS)
+    this.#flush()
+    for (const connection of this.#connections) connection.end('stopped')
+    const lingerMs = Math.min(deadlineMs, clock.monotonicMs() + LINGER_MS)
+    while (clock.monotonicMs() < lingerMs && this.#connections.size > 0) await pause(clock, STOP_POLL_MS)
+    this.#closeAll()
+    await this.#broker?.stop()
+    this.#setState('down', 'stopped')
+  }
+
+  /** True while an acknowledgement may still come. */
+  #owed(): boolean {
+    for (const connection of this.#connections) if ((connection.inbound?.inFlight ?? 0) > 0) return true
+    return false
+  }
+
+  #closeAll(): void {
+    this.#cancelSweep?.()
+    this.#gate?.close()
+    this.#tls?.close()
+    this.#auth.close()
+    for (const { socket } of this.#connections) socket.destroy()
+  }
+
+  #setState(state: SourceState['state'], reason?: string): void {
+    const same = this.#status.state === state
+    const sinceMs = same ? this.#status.sinceMs : this.#options.clock.wallMs()
+    this.#status = { state, sinceMs, ...(reason === undefined ? {} : { reason }) }
+  }
+}
+
+function patienceMs(keepaliveSeconds: number): number {
+  return keepaliveSeconds === 0 ? HELD_MAX_MS : Math.min(HELD_MAX_MS, keepaliveSeconds * 500)
+}
+
+function pause(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => void clock.after(ms, resolve))
+}

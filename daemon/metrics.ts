@@ -33,8 +33,8 @@ function intakeMetrics(snapshot: Snapshot): readonly Metric[] {
   return [
     counter('received_messages_total', 'Messages parsed since the start', bySource((name) => intake.bySource[name]?.messages ?? 0)),
     counter('received_bytes_total', 'Payload bytes parsed since the start', bySource((name) => intake.bySource[name]?.bytes ?? 0)),
-    counter('accepted_messages_total', 'Messages accepted since the start', Object.entries(intake.accepted).map(([lane, value]) => ({ labels: { lane }, value }))),
-    counter('shed_messages_total', 'Messages shed at the door since the start', SHED_REASONS.map((reason) => ({ labels: { reason }, value: intake.shed[reason] ?? 0 }))),
+    counter('accepted_messages_total', 'Messages accepted since the start', Object.entries(intake.accepted).map(([lane, counted]) => ({ labels: { lane }, value: counted.messages }))),
+    counter('shed_messages_total', 'Messages shed at the door since the start', SHED_REASONS.map((reason) => ({ labels: { reason }, value: intake.shed[reason]?.messages ?? 0 }))),
     gauge('source_up', '1 while the source takes messages', sources.map((source) => ({ labels: { source: source.name }, value: source.state === 'up' ? 1 : 0 }))),
     gauge('source_connections', 'Open MQTT connections', sources.map((source) => ({ labels: { source: source.name }, value: source.connections }))),
     counter('source_notices_total', 'Losses outside the gateway that a source learnt of', sources.map((source) => ({

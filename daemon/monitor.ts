@@ -102,7 +102,7 @@ export class Monitor implements Component {
     this.#rates.add(snapshot.monotonicMs, {
       in: snapshot.intake.received.messages,
       out: sum(snapshot.relay.delivered) - snapshot.relay.delivered.internal,
-      shed: sum(snapshot.intake.shed),
+      shed: sum(messages(snapshot.intake.shed)),
       used: snapshot.outbox.usedBytes,
     })
     this.#judge(snapshot)
@@ -138,7 +138,7 @@ export class Monitor implements Component {
 
   async #reportTotals(cause: 'schedule' | 'stop'): Promise<void> {
     const totals = await this.#watched.ledger.totals()
-    const shedding = (await this.#watched.ledger.lines(100)).filter((line) => sum(counts(line.shed)) > 0)
+    const shedding = (await this.#watched.ledger.lines(100)).filter((line) => sum(messages(line.shed)) > 0)
     this.#send('ledger', 'totals', { schema: 1, at: new Date(this.#clock.wallMs()).toISOString(), cause, totals, shedding })
   }
 
@@ -157,7 +157,7 @@ export class Monitor implements Component {
   }
 }
 
-function counts(shed: Readonly<Record<string, { readonly messages: number }>>): Record<string, number> {
+function messages(shed: Readonly<Record<string, { readonly messages: number }>>): Record<string, number> {
   return Object.fromEntries(Object.entries(shed).map(([reason, counted]) => [reason, counted.messages]))
 }
 

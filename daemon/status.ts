@@ -8,8 +8,8 @@ export const STATUS_SCHEMA = 1
 export interface IntakeFigures {
   readonly received: Counted
   readonly bySource: Readonly<Record<string, Counted>>
-  readonly accepted: Readonly<Record<DeviceLane, number>>
-  readonly shed: Readonly<Partial<Record<ShedReason, number>>>
+  readonly accepted: Readonly<Record<DeviceLane, Counted>>
+  readonly shed: Readonly<Partial<Record<ShedReason, Counted>>>
 }
 
 /** The relay as the status shows it. */

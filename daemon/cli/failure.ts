@@ -1,5 +1,5 @@
 import { CommanderError } from 'commander'
-import { ConfigError } from '../../config/load.ts'
+import { ConfigError } from '../../config/problem.ts'
 import { GatewayError, messageOf } from '../errors.ts'
 import { EXIT } from '../exit.ts'
 

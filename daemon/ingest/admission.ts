@@ -50,6 +50,8 @@ interface Rules {
   readonly topics: TopicPatterns
   readonly classes: LimitClasses
   readonly urgent: UrgencyTest | undefined
+  /** Share of a bucket that a message may use that is not urgent. */
+  readonly normalShare: number
   readonly messageId: MessageIdReader | undefined
 }
 
@@ -122,7 +124,7 @@ export class Admission {
     // A device beyond all limits is not even read: what it costs is bounded by what it may send.
     if (!this.#devices.fits(ALL)) return { lane: 'deferred', limitedBy: 'device' }
     const urgent = this.#isUrgent(delivery)
-    const ceiling = urgent ? ALL : ALL - this.#rules.settings.severity.reserveShare
+    const ceiling = urgent ? ALL : this.#rules.normalShare
     if (!this.#devices.fits(ceiling)) return { lane: 'deferred', limitedBy: 'device' }
     this.#global.refill(nowMs)
     if (!this.#global.fits(bytes, ceiling)) return { lane: 'deferred', limitedBy: 'global' }
@@ -156,11 +158,14 @@ export class Admission {
   #compile(settings: IngestSettings): Rules {
     checkSettings(settings)
     const topics = new TopicPatterns(settings.topics)
+    const urgent = urgencyTest(settings.severity)
     return {
       settings,
       topics,
       classes: new LimitClasses(settings.limits.perDevice, settings.limits.overrides),
-      urgent: urgencyTest(settings.severity),
+      urgent,
+      // Where nothing can be urgent, a reserve would only be lost.
+      normalShare: urgent === undefined ? ALL : ALL - settings.severity.reserveShare,
       messageId: messageIdReader(settings.dedupeFrom, topics, this.#parts.hash),
     }
   }

@@ -1,0 +1,110 @@
+/** What the control socket and the metrics port answer. */
+import { exposition } from '../../adapters/control/metrics.ts'
+import type { EffectiveValue } from '../../config/effective.ts'
+import { formatOrigin, formatPath } from '../../config/problem.ts'
+import type { DeadLetterDocument } from '../cli/dead-letters.ts'
+import { ledgerDocument } from '../cli/ledger-view.ts'
+import { isHealthy, isReady } from '../health.ts'
+import { metricsOf } from '../metrics.ts'
+import type { DeadLetters, Ledger, OutboxReader, Reply, Route, RouteRequest, StoredDeadLetter } from '../ports.ts'
+import { statusDocument, type Snapshot } from '../status.ts'
+
+export interface RouteSources {
+  snapshot(): Snapshot
+  readonly outbox: Pick<OutboxReader, 'epochs' | 'state'>
+  readonly ledger: Ledger
+  readonly deadLetters: DeadLetters
+  /** In force now, with where each value was written. */
+  effective(): readonly EffectiveValue[]
+}
+
+const LINES_MAX = 1_000
+
+export function controlRoutes(sources: RouteSources): readonly Route[] {
+  const { ledger, deadLetters } = sources
+  return [
+    get('/status', () => statusDocument(sources.snapshot())),
+    get('/buffer', () => bufferDocument(sources)),
+    get('/ledger', async ({ query }) => ledgerDocument(await ledger.totals(), await ledger.lines(limitOf(query.get('devices'), 20)))),
+    get('/config', () => ({
+      schema: 1,
+      values: sources.effective().map(({ path, value, origin }) => ({ path: formatPath(path), value, origin: formatOrigin(origin) })),
+    })),
+    get('/dead-letters', async ({ query }) => ({ schema: 1, deadLetters: (await deadLetters.list(limitOf(query.get('limit'), 50))).map((letter) => letterDocument(letter, false)) })),
+    { method: 'GET', path: '/dead-letters/:id', run: (request) => withLetter(request, async (id) => found(await deadLetters.show(id), request)) },
+    { method: 'POST', path: '/dead-letters/:id/retry', run: (request) => withLetter(request, async (id) => done(await deadLetters.retry(id), id)) },
+    { method: 'POST', path: '/dead-letters/:id/drop', run: (request) => withLetter(request, async (id) => done(await deadLetters.drop(id), id)) },
+  ]
+}
+
+export function metricsRoutes(snapshot: () => Snapshot): readonly Route[] {
+  const probe = (holds: (verdict: Snapshot['verdict']) => boolean): Reply => {
+    const { verdict } = snapshot()
+    return { status: holds(verdict) ? 200 : 503, body: `${verdict.state}: ${verdict.line}\n` }
+  }
+  return [
+    { method: 'GET', path: '/metrics', run: async () => ({ status: 200, body: await exposition(metricsOf(snapshot())) }) },
+    { method: 'GET', path: '/healthz', run: () => probe(isHealthy) },
+    { method: 'GET', path: '/readyz', run: () => probe(isReady) },
+  ]
+}
+
+function get(path: string, answer: (request: RouteRequest) => object | Promise<object>): Route {
+  return { method: 'GET', path, run: async (request) => ({ status: 200, body: await answer(request) }) }
+}
+
+async function bufferDocument({ outbox, snapshot }: RouteSources): Promise<object> {
+  const { lanes, buffer } = statusDocument(snapshot())
+  const epochs = await outbox.epochs()
+  return {
+    schema: 1,
+    running: true,
+    ...buffer,
+    lanes,
+    epochs: epochs.map((epoch) => ({ epoch: epoch.epoch, createdAt: new Date(epoch.createdMs).toISOString(), lanes: laneSpans(epoch.lanes) })),
+  }
+}
+
+/** `normal 5..900` for each lane that still holds something of the epoch. */
+export function laneSpans(lanes: Readonly<Record<string, { readonly first: number; readonly last: number } | undefined>>): string[] {
+  return Object.entries(lanes).flatMap(([lane, span]) => (span === undefined ? [] : [`${lane} ${span.first}..${span.last}`]))
+}
+
+export function letterDocument(letter: StoredDeadLetter, payload: boolean): DeadLetterDocument {
+  const { envelope } = letter
+  return {
+    id: letter.id,
+    device: envelope.device,
+    topic: envelope.topic,
+    lane: letter.lane,
+    position: `${letter.epoch}:${letter.lane}:${letter.position}`,
+    at: new Date(letter.atMs).toISOString(),
+    reason: letter.reason,
+    bytes: envelope.payload.length,
+    ...(payload ? { payloadBase64: Buffer.from(envelope.payload).toString('base64') } : {}),
+  }
+}
+
+async function withLetter({ params }: RouteRequest, act: (id: number) => Promise<Reply>): Promise<Reply> {
+  const id = Number(params['id'])
+  if (!Number.isSafeInteger(id) || id < 1) return { status: 400, body: { error: 'a dead letter is named by its number; `edgectl dead-letters list` shows them' } }
+  return act(id)
+}
+
+function found(letter: StoredDeadLetter | undefined, { query, params }: RouteRequest): Reply {
+  if (letter === undefined) return missing(params['id'])
+  return { status: 200, body: letterDocument(letter, query.get('payload') === '1') }
+}
+
+function done(acted: boolean, id: number): Reply {
+  return acted ? { status: 200, body: { schema: 1, id } } : missing(String(id))
+}
+
+function missing(id: string | undefined): Reply {
+  return { status: 404, body: { error: `there is no dead letter ${id}; \`edgectl dead-letters list\` shows them` } }
+}
+
+function limitOf(text: string | null, otherwise: number): number {
+  const limit = Number(text ?? otherwise)
+  return Number.isSafeInteger(limit) && limit >= 0 ? Math.min(limit, LINES_MAX) : otherwise
+}

@@ -1,0 +1,121 @@
+import { Command, CommanderError } from 'commander'
+import { thisHost } from '../config/host.ts'
+import { loadConfig, type LoadedConfig } from '../config/load.ts'
+import { ConfigError, formatProblem } from '../config/problem.ts'
+import { compose, type Gateway } from './compose.ts'
+import { GatewayError, messageOf } from './errors.ts'
+import { EXIT } from './exit.ts'
+import { VERSION } from './version.ts'
+
+const DEFAULT_CONFIG = '/etc/edge-gateway/config.yaml'
+
+/** `edge-gateway run | check`. Sets the exit code, or ends the program with it. */
+export async function main(argv: readonly string[]): Promise<void> {
+  const program = new Command('edge-gateway').description('Gathers device logs over MQTT, keeps them safe, and forwards them to Kafka exactly once').version(VERSION).exitOverride()
+  program
+    .command('run')
+    .description('run the daemon in the foreground; SIGTERM drains and stops, SIGHUP reloads the configuration')
+    .option('--config <file>', 'the configuration file', DEFAULT_CONFIG)
+    .action((options: { config: string }) => run(options.config))
+  program
+    .command('check')
+    .description('check the configuration and say what is wrong, with line and column')
+    .option('--config <file>', 'the configuration file', DEFAULT_CONFIG)
+    .addHelpText('after', '\nExample:\n  edge-gateway check --config /etc/edge-gateway/config.yaml')
+    .action((options: { config: string }) => check(options.config))
+  try {
+    await program.parseAsync([...argv])
+  } catch (error) {
+    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
+    else process.exit(failed(error))
+  }
+}
+
+function check(path: string): void {
+  const { settings, warnings } = loadConfig(path, [], thisHost())
+  for (const warning of warnings) console.error(formatProblem(warning))
+  console.log(`${path} is valid: gateway ${settings.gateway.id}, buffer in ${settings.gateway.dataDir}`)
+}
+
+/** Ends the program itself: a timer or socket that a library forgot must not keep a stopped daemon alive. */
+async function run(path: string): Promise<void> {
+  const loaded = loadConfig(path, [], thisHost())
+  const gateway = compose(loaded)
+  for (const warning of loaded.warnings) gateway.log.warn({ problem: formatProblem(warning) }, 'the configuration has a warning')
+  crashOnFaults(gateway)
+  const stop = new AbortController()
+  onSignals(gateway, path, stop)
+  try {
+    await gateway.start(stop.signal)
+    await Promise.race([aborted(stop.signal), gateway.ended()])
+  } catch (error) {
+    if (!stop.signal.aborted) {
+      gateway.log.error(fieldsOf(error), `the daemon ends: ${messageOf(error)}`)
+      process.exit(codeOf(error))
+    }
+  }
+  await gateway.stop()
+  process.exit(EXIT.ok)
+}
+
+/** What no port declared is a fault in the program: the state in memory can't be trusted, the one on disk can (G1). */
+function crashOnFaults(gateway: Gateway): void {
+  const crash = (error: unknown): void => {
+    gateway.log.error({ ...fieldsOf(error), stack: error instanceof Error ? error.stack : undefined }, 'a fault in the program; it ends, and what was acknowledged is safe')
+    process.exit(EXIT.software)
+  }
+  process.on('uncaughtException', crash)
+  process.on('unhandledRejection', crash)
+}
+
+function onSignals(gateway: Gateway, path: string, stop: AbortController): void {
+  const end = (signal: string): void => {
+    if (stop.signal.aborted) {
+      gateway.log.warn({ signal }, 'second signal: work in progress is abandoned; what was acknowledged is safe')
+      process.exit(EXIT.ok)
+    }
+    gateway.log.info({ signal }, 'stopping: accepted work is finished first')
+    stop.abort()
+  }
+  process.on('SIGTERM', () => end('SIGTERM'))
+  process.on('SIGINT', () => end('SIGINT'))
+  process.on('SIGHUP', () => reload(gateway, path))
+}
+
+/** A configuration that is not valid changes nothing. */
+function reload(gateway: Gateway, path: string): void {
+  let loaded: LoadedConfig
+  try {
+    loaded = loadConfig(path, [], thisHost())
+  } catch (error) {
+    gateway.log.error({ err: messageOf(error) }, 'the configuration is not valid; the daemon goes on with the old one')
+    return
+  }
+  gateway.reload(loaded)
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
+
+/** Before there is a log. */
+function failed(error: unknown): number {
+  console.error(messageOf(error))
+  if (error instanceof GatewayError && error.remedy !== undefined) console.error(`  try: ${error.remedy}`)
+  return codeOf(error)
+}
+
+function codeOf(error: unknown): number {
+  if (error instanceof ConfigError) return EXIT.config
+  if (!(error instanceof GatewayError)) return EXIT.software
+  if (error.kind === 'saturated' || error.kind === 'transient') return EXIT.temporary
+  if (error.kind === 'rejected') return EXIT.config
+  return EXIT.io
+}
+
+function fieldsOf(error: unknown): object {
+  return { err: messageOf(error), kind: error instanceof GatewayError ? error.kind : undefined, remedy: error instanceof GatewayError ? error.remedy : undefined }
+}

@@ -1,0 +1,176 @@
+/**
+ * When the next transaction goes, how large it is, and how long it may take. Pure: times are monotonic ms.
+ *
+ * A transaction costs a fixed time (some six round trips) and a time per byte. Both are measured; the size is what
+ * fits the target duration. After a failure that took long the size is halved, down to one record, and the
+ * timeouts grow: so a link of any speed is found, and a batch is never aborted and sent again for ever.
+ */
+import type { KafkaTimeouts } from '../ports.ts'
+import { TRANSACTION_MAX_BYTES, TRANSACTION_MAX_MESSAGES } from './settings.ts'
+
+export interface PaceSettings {
+  readonly maxBytes: number
+  readonly lingerMs: number
+  readonly perSecond: number
+  /** Infinity is no limit. */
+  readonly uplinkBytesPerSecond: number
+}
+
+/** What waits to be sent. */
+export interface Waiting {
+  readonly messages: number
+  readonly bytes: number
+  /** When the first of them was noticed. */
+  readonly sinceMs: number
+  /** The last transaction left some behind for want of room. */
+  readonly cut: boolean
+}
+
+/** A transaction should not take longer than this, or than twice its fixed cost. */
+const TARGET_MS = 5_000
+/** AddPartitionsToTxn, Produce, AddOffsetsToTxn, FindCoordinator, TxnOffsetCommit, EndTxn. */
+const ROUND_TRIPS = 6
+/** Slow start: the size after a start and after an outage, so that a fleet that comes back does not flood. */
+const FIRST_BYTES = 256 * 1_024
+const OUTAGE_MS = 30_000
+/** Requests of a transaction, beside its records. */
+const TRANSACTION_BYTES = 1_200
+/** A burst of the byte budget. */
+const BURST_MS = 1_000
+/** A transaction may use the budget of this time. */
+const BUDGET_MS = 2_000
+/** Weight of a new measurement. */
+const FRESH = 0.3
+/** So that a link that got longer is noticed. */
+const LEAST_GROWS = 1.05
+const REQUEST_MS = { least: 30_000, most: 300_000 }
+/** The broker's default limit is 15 min; an open transaction of a dead box stalls readers for this long. */
+const TRANSACTION_MS = { least: 60_000, most: 600_000 }
+const PATIENCE_MOST = 16
+
+export class Pace {
+  #settings: PaceSettings
+  #sizeBytes = FIRST_BYTES
+  #bytesPerMs: number | undefined
+  #roundTripMs: number | undefined
+  /** Shortest transaction of late: the fixed cost can't be more. */
+  #leastMs = Infinity
+  /** Multiplies the timeouts; grows while they are hit. */
+  #patience = 1
+  #lastStartMs = -Infinity
+  #debtBytes = 0
+  #debtAtMs = 0
+
+  constructor(settings: PaceSettings) {
+    this.#settings = settings
+  }
+
+  configure(settings: PaceSettings): void {
+    this.#settings = settings
+  }
+
+  /** Most bytes of the next transaction; one record may always go. */
+  sizeBytes(): number {
+    const budget = Math.max(1, (this.#settings.uplinkBytesPerSecond * BUDGET_MS) / 1_000)
+    return Math.min(this.#sizeBytes, this.#mostBytes(), budget)
+  }
+
+  /** How long the next transaction has to wait from now; 0 when it is due. */
+  delayMs(nowMs: number, waiting: Waiting): number {
+    return Math.max(0, this.#budgetMs(nowMs), this.#isFull(waiting) ? 0 : this.#companyMs(nowMs, waiting))
+  }
+
+  /** A transaction begins now. */
+  started(nowMs: number, bytes: number): void {
+    this.#lastStartMs = nowMs
+    if (this.#settings.uplinkBytesPerSecond === Infinity) return
+    this.#debtBytes = this.#debtAt(nowMs) + bytes + TRANSACTION_BYTES
+    this.#debtAtMs = nowMs
+  }
+
+  committed(bytes: number, durationMs: number): void {
+    this.#patience = Math.max(1, this.#patience / 2)
+    this.#leastMs = Math.min(this.#leastMs * LEAST_GROWS, durationMs)
+    const movingMs = Math.max(1, durationMs - this.#fixedMs(), durationMs / 8)
+    const measured = bytes / movingMs
+    const known = this.#bytesPerMs
+    // A small transaction says little about the rate, except that the link does at least that.
+    const telling = bytes >= this.#sizeBytes / 4 || known === undefined || measured > known
+    if (telling) this.#bytesPerMs = known === undefined ? measured : known + FRESH * (measured - known)
+    if (bytes >= this.sizeBytes() / 2) this.#resize(bytes)
+  }
+
+  /** `slow`: it failed after so long that its size or the timeouts must be to blame. */
+  failed(bytes: number, slow: boolean): void {
+    if (!slow) return
+    this.#sizeBytes = Math.max(1, Math.min(this.#sizeBytes, Math.max(1, bytes)) / 2)
+    this.#patience = Math.min(PATIENCE_MOST, this.#patience * 2)
+    if (this.#bytesPerMs !== undefined) this.#bytesPerMs /= 2
+  }
+
+  /** One request was answered after this long. */
+  roundTrip(ms: number): void {
+    const known = this.#roundTripMs
+    this.#roundTripMs = known === undefined ? ms : known + FRESH * (ms - known)
+  }
+
+  /** A producer's life began, `outageMs` after the last one was of use. */
+  resumed(outageMs: number): void {
+    if (outageMs > OUTAGE_MS) this.#sizeBytes = Math.min(this.#sizeBytes, FIRST_BYTES)
+  }
+
+  /** For the next producer's life: generous multiples of what is expected. */
+  timeouts(): KafkaTimeouts {
+    const sendingMs = this.#bytesPerMs === undefined ? 0 : this.sizeBytes() / this.#bytesPerMs
+    const roundTripMs = this.#roundTripMs ?? 0
+    const requestMs = clamp(4 * (sendingMs + 2 * roundTripMs) * this.#patience, REQUEST_MS.least * this.#patience, REQUEST_MS.most)
+    const transactionMs = clamp(4 * (sendingMs + this.#fixedMs()) * this.#patience, 2 * requestMs, TRANSACTION_MS.most)
+    return { requestMs: Math.round(requestMs), transactionMs: Math.round(transactionMs) }
+  }
+
+  /** How long a transaction may take before it is to blame itself for a failure. */
+  targetMs(): number {
+    return Math.max(TARGET_MS, 2 * this.#fixedMs())
+  }
+
+  /** Measured, before compression; 0 before the first measurement. */
+  bytesPerSecond(): number {
+    return (this.#bytesPerMs ?? 0) * 1_000
+  }
+
+  #fixedMs(): number {
+    return Math.min(ROUND_TRIPS * (this.#roundTripMs ?? 0), this.#leastMs)
+  }
+
+  #mostBytes(): number {
+    return Math.max(1, Math.min(this.#settings.maxBytes, TRANSACTION_MAX_BYTES))
+  }
+
+  /** At most double, so that one lucky measurement does not overshoot; less at once if the link got slower. */
+  #resize(bytes: number): void {
+    const fitting = (this.#bytesPerMs ?? 0) * (this.targetMs() - this.#fixedMs())
+    this.#sizeBytes = clamp(fitting, 1, Math.min(this.#mostBytes(), 2 * Math.max(this.#sizeBytes, bytes)))
+  }
+
+  #isFull(waiting: Waiting): boolean {
+    return waiting.cut || waiting.messages >= TRANSACTION_MAX_MESSAGES || waiting.bytes >= this.sizeBytes()
+  }
+
+  #companyMs(nowMs: number, waiting: Waiting): number {
+    const lingerEndMs = waiting.sinceMs + this.#settings.lingerMs
+    return Math.max(lingerEndMs, this.#lastStartMs + 1_000 / this.#settings.perSecond) - nowMs
+  }
+
+  #budgetMs(nowMs: number): number {
+    const rate = this.#settings.uplinkBytesPerSecond
+    return rate === Infinity ? 0 : ((this.#debtAt(nowMs) - (rate * BURST_MS) / 1_000) * 1_000) / rate
+  }
+
+  #debtAt(nowMs: number): number {
+    return Math.max(0, this.#debtBytes - ((nowMs - this.#debtAtMs) * this.#settings.uplinkBytesPerSecond) / 1_000)
+  }
+}
+
+function clamp(value: number, least: number, most: number): number {
+  return Math.min(most, Math.max(least, value))
+}

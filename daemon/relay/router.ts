@@ -1,0 +1,77 @@
+/** Where each message may go now, in one producer's life. */
+import type { EpochId, InternalRecord, Lane, Stored } from '../ports.ts'
+import type { Blame } from './blame.ts'
+import type { Link } from './link.ts'
+import type { Route } from './plan.ts'
+import { recordBytes } from './record.ts'
+import type { RelaySettings } from './settings.ts'
+import type { TopicTemplate } from './topic-template.ts'
+import { internalTopic } from './topics.ts'
+
+/** Head of a record batch (KIP-98). */
+const BATCH_BYTES = 61
+/** Part of a topic's limit that one transaction may fill per partition: a batch is never split. */
+const ROOM = 0.75
+
+const HOLD: Route = { kind: 'hold' }
+
+/** What must be asked before more can go. */
+export interface Needs {
+  readonly epochs: Set<EpochId>
+  readonly topics: Set<string>
+}
+
+export class Router {
+  readonly needs: Needs = { epochs: new Set(), topics: new Set() }
+  /** Lanes whose next message waits for its topic, and why. */
+  readonly held: Partial<Record<Lane, { readonly reason: string; readonly remedy: string | undefined }>> = {}
+  readonly #link: Link
+  readonly #settings: RelaySettings
+  readonly #template: TopicTemplate
+  readonly #blame: Blame
+  readonly #knows: (epoch: EpochId) => boolean
+
+  /** `knows`: the epoch's committed positions were read in this life. */
+  constructor(link: Link, settings: RelaySettings, template: TopicTemplate, blame: Blame, knows: (epoch: EpochId) => boolean) {
+    this.#link = link
+    this.#settings = settings
+    this.#template = template
+    this.#blame = blame
+    this.#knows = knows
+  }
+
+  route(lane: Lane, stored: Stored): Route {
+    if (!this.#knows(stored.epoch)) {
+      this.needs.epochs.add(stored.epoch)
+      return HOLD
+    }
+    const against = this.#blame.reasonAgainst(lane, stored.position)
+    if (against !== undefined) return { kind: 'refuse', reason: against }
+    if ('internal' in stored) return this.#toTopic(lane, stored, this.#ownTopic(stored.internal), stored.internal.key)
+    const choice = this.#template.choose(stored.envelope)
+    if ('refused' in choice) return { kind: 'refuse', reason: choice.refused }
+    return this.#toTopic(lane, stored, choice.topic, stored.envelope.device)
+  }
+
+  #ownTopic(internal: InternalRecord): string {
+    return internalTopic(this.#settings, internal.destination)
+  }
+
+  #toTopic(lane: Lane, stored: Stored, topic: string, key: string): Route {
+    const facts = this.#link.factsOf(topic)
+    if (facts === undefined) {
+      this.needs.topics.add(topic)
+      return HOLD
+    }
+    if ('wrong' in facts) {
+      this.held[lane] = { reason: facts.wrong.message, remedy: facts.wrong.remedy }
+      return HOLD
+    }
+    const bytes = recordBytes(stored, this.#settings.gatewayId)
+    const most = facts.maxMessageBytes
+    if (bytes + BATCH_BYTES > most) return { kind: 'refuse', reason: `about ${bytes} bytes, and the topic "${topic}" takes ${most} (max.message.bytes)` }
+    const partition = this.#link.partitionOf(topic, key)
+    if (!this.#blame.refusals.admits(topic, partition, lane, stored.position)) return HOLD
+    return { kind: 'send', topic, partition, bytes, partitionMaxBytes: most * ROOM * this.#blame.refusals.room(topic) }
+  }
+}

@@ -9,7 +9,17 @@ export interface EtcdOptions {
   readonly port?: number;
   /** More command-line arguments, for example `--quota-backend-bytes=20000000`. */
   readonly args?: readonly string[];
+  /** Clients then need `https`, and a certificate when `clientCaFile` is given. */
+  readonly tls?: EtcdTls;
+  /** false: etcd outlives this program. Default true. */
   readonly guarded?: boolean;
+}
+
+/** PEM files. */
+export interface EtcdTls {
+  readonly keyFile: string;
+  readonly certFile: string;
+  readonly clientCaFile?: string;
 }
 
 export interface EtcdCluster {
@@ -55,7 +65,7 @@ async function memberPorts(name: string, client?: number): Promise<MemberPorts> 
 
 function startMember(member: MemberPorts, all: readonly MemberPorts[], options: EtcdOptions): Promise<Service> {
   mkdirSync(options.dir, { recursive: true });
-  const endpoint = url(member.client);
+  const endpoint = clientUrl(member, options.tls);
   return startService({
     name: member.name,
     endpoint,
@@ -63,7 +73,7 @@ function startMember(member: MemberPorts, all: readonly MemberPorts[], options: 
     dir: options.dir,
     logFile: join(options.dir, 'etcd.log'),
     file: 'etcd',
-    args: [...memberArgs(member, all, join(options.dir, 'state')), ...(options.args ?? [])],
+    args: [...memberArgs(member, all, options), ...(options.args ?? [])],
     guarded: options.guarded ?? true,
     isReady: () => isHealthy(member.health),
     readyTimeoutMs: 60_000,
@@ -71,12 +81,13 @@ function startMember(member: MemberPorts, all: readonly MemberPorts[], options: 
   });
 }
 
-function memberArgs(member: MemberPorts, all: readonly MemberPorts[], stateDir: string): string[] {
+function memberArgs(member: MemberPorts, all: readonly MemberPorts[], options: EtcdOptions): string[] {
   return [
     `--name=${member.name}`,
-    `--data-dir=${stateDir}`,
-    `--listen-client-urls=${url(member.client)}`,
-    `--advertise-client-urls=${url(member.client)}`,
+    `--data-dir=${join(options.dir, 'state')}`,
+    `--listen-client-urls=${clientUrl(member, options.tls)}`,
+    `--advertise-client-urls=${clientUrl(member, options.tls)}`,
+    ...tlsArgs(options.tls),
     `--listen-peer-urls=${url(member.peer)}`,
     `--initial-advertise-peer-urls=${url(member.peer)}`,
     `--initial-cluster=${all.map((one) => `${one.name}=${url(one.peer)}`).join(',')}`,
@@ -84,6 +95,16 @@ function memberArgs(member: MemberPorts, all: readonly MemberPorts[], stateDir: 
     `--listen-metrics-urls=${url(member.health)}`,
     '--logger=zap',
   ];
+}
+
+function clientUrl(member: MemberPorts, tls: EtcdTls | undefined): string {
+  return tls === undefined ? url(member.client) : url(member.client).replace('http:', 'https:');
+}
+
+function tlsArgs(tls: EtcdTls | undefined): string[] {
+  if (tls === undefined) return [];
+  const own = [`--cert-file=${tls.certFile}`, `--key-file=${tls.keyFile}`];
+  return tls.clientCaFile === undefined ? own : [...own, '--client-cert-auth', `--trusted-ca-file=${tls.clientCaFile}`];
 }
 
 function url(port: number): string {

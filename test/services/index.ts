@@ -2,8 +2,10 @@
  * Real services for tests: mosquitto, etcd and Apache Kafka on 127.0.0.1, and a TCP proxy with faults.
  * Needs Linux, Java 17 and the Debian packages that `npm run services -- up` installs.
  */
+export { makeCertificates } from './certificates.ts';
+export type { Certificates, KeyPair } from './certificates.ts';
 export { startEtcd, startEtcdCluster } from './etcd.ts';
-export type { EtcdCluster, EtcdOptions } from './etcd.ts';
+export type { EtcdCluster, EtcdOptions, EtcdTls } from './etcd.ts';
 export { startKafka } from './kafka.ts';
 export type { KafkaOptions, KafkaService } from './kafka.ts';
 export type { KafkaProperties, KafkaSasl, KafkaSecurity, KafkaTls } from './kafka-config.ts';

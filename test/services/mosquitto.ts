@@ -8,7 +8,10 @@ import type { Service } from './service.ts';
 export interface MosquittoOptions {
   readonly dir: string;
   readonly port?: number;
-  /** Lines added to mosquitto.conf, for example `max_queued_messages 100000`. */
+  /**
+   * Lines added to mosquitto.conf, behind the listener's: `max_queued_messages 100000`,
+   * `allow_anonymous false`, or `cafile`, `certfile` and `keyfile` for TLS.
+   */
   readonly conf?: readonly string[];
   /** false: the broker outlives this program. Default true. */
   readonly guarded?: boolean;
@@ -23,7 +26,7 @@ export async function startMosquitto(options: MosquittoOptions): Promise<Service
   writeFileSync(confFile, confLines(dir, port, options.conf ?? []).join('\n') + '\n');
   return startService({
     name: 'mosquitto',
-    endpoint: `mqtt://127.0.0.1:${port}`,
+    endpoint: `${isTls(options.conf) ? 'mqtts' : 'mqtt'}://127.0.0.1:${port}`,
     port,
     dir,
     logFile: join(dir, 'mosquitto.log'),
@@ -32,7 +35,7 @@ export async function startMosquitto(options: MosquittoOptions): Promise<Service
     // Debian keeps the broker in /usr/sbin, which is not on every user's path.
     env: { PATH: `${process.env['PATH'] ?? ''}:/usr/sbin` },
     guarded: options.guarded ?? true,
-    isReady: () => answersConnect(port),
+    isReady: () => reacts(port),
     readyTimeoutMs: 30_000,
     graceMs: 10_000,
   });
@@ -50,21 +53,29 @@ function confLines(dir: string, port: number, extra: readonly string[]): string[
   return [...lines, `listener ${port} 127.0.0.1`, 'allow_anonymous true', ...extra];
 }
 
+function isTls(conf: readonly string[] = []): boolean {
+  return conf.some((line) => line.startsWith('certfile '));
+}
+
 /**
- * True when the port answers a CONNECT (MQTT 3.1.1 section 3.1) with any CONNACK:
- * a broker that asks for a password says "refused", and is ready.
+ * True when the port reacts to a CONNECT (MQTT 3.1.1 section 3.1). "Refused" will do, and so will
+ * a close: a broker that asks for a password or for TLS is ready. It listens only after it has loaded its state.
  */
-function answersConnect(port: number): Promise<boolean> {
+function reacts(port: number): Promise<boolean> {
   const packet = Buffer.from([0x10, 0x11, 0, 4, 0x4d, 0x51, 0x54, 0x54, 4, 2, 0, 5, 0, 5, ...Buffer.from('probe')]);
   return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1', () => socket.write(packet));
+    let connected = false;
+    const socket = connect(port, '127.0.0.1', () => {
+      connected = true;
+      socket.write(packet);
+    });
     const finish = (ready: boolean): void => {
       socket.destroy();
       resolve(ready);
     };
     socket.setTimeout(1_000, () => finish(false));
-    socket.once('data', (bytes: Buffer) => finish(bytes[0] === 0x20));
-    socket.once('error', () => finish(false));
-    socket.once('close', () => finish(false));
+    socket.once('data', () => finish(true));
+    socket.once('error', () => finish(connected));
+    socket.once('close', () => finish(connected));
   });
 }

@@ -17,8 +17,12 @@ export interface LaunchSpec {
   readonly args: readonly string[];
   readonly logFile: string;
   readonly env?: Readonly<Record<string, string>>;
-  /** true: the program ends when we end, however we end. false: it outlives us. */
-  readonly guarded: boolean;
+}
+
+export interface Launched {
+  readonly program: ProgramIdentity;
+  /** From here on the program outlives us. Before that it ends when we end, however we end. */
+  release(): void;
 }
 
 interface StatFields {
@@ -91,7 +95,7 @@ export async function endProgram(program: ProgramIdentity, graceMs: number): Pro
 }
 
 /** Starts a program in a session of its own, with its output appended to `logFile`. */
-export async function launch(spec: LaunchSpec): Promise<ProgramIdentity> {
+export async function launch(spec: LaunchSpec): Promise<Launched> {
   const log = openSync(spec.logFile, 'a');
   const child = spawn(spec.file, spec.args, {
     stdio: ['ignore', log, log],
@@ -104,25 +108,26 @@ export async function launch(spec: LaunchSpec): Promise<ProgramIdentity> {
     child.once('error', (cause) => reject(new Error(`cannot run ${spec.file}: ${cause.message}`, { cause })));
   });
   const pid = child.pid as number;
-  if (spec.guarded) guard(pid, child);
+  const release = guard(pid);
+  child.once('exit', release);
   child.unref();
   const program = identify(pid);
-  if (program === undefined) throw new Error(`${spec.file} ended at once:\n${lastLines(spec.logFile)}`);
-  return program;
+  if (program === undefined) throw new Error(`${spec.file} ended during its start; ${spec.logFile} ends with:\n${lastLines(spec.logFile)}`);
+  return { program, release };
 }
 
 /**
  * A shell that waits on a pipe from us. End of file means that we died, so it
- * kills the program; a line means that the program has ended by itself.
+ * kills the program; a line means that it is to leave it alone.
  */
-function guard(pid: number, child: { once(event: 'exit', listener: () => void): unknown }): void {
+function guard(pid: number): () => void {
   const script = `read -r line || kill -KILL ${pid}`;
   const shell = spawn('/bin/sh', ['-c', script], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
   const pipe = shell.stdin;
   pipe.on('error', () => undefined); // the shell was killed: the guard is lost, not the test
-  child.once('exit', () => pipe.end('ended\n'));
   shell.unref();
   (pipe as unknown as { unref(): void }).unref();
+  return () => void (pipe.writable && pipe.end('released\n'));
 }
 
 /** The end of a log file, for error texts. */

@@ -13,6 +13,7 @@ export interface ServiceSpec {
   readonly file: string;
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** true: it ends when we end, however we end. false: once it is ready it outlives us. */
   readonly guarded: boolean;
   /** Resolves to true once the service answers; may reject or give false before that. */
   readonly isReady: () => Promise<boolean>;
@@ -52,9 +53,10 @@ export async function startService(spec: ServiceSpec): Promise<Service> {
 }
 
 async function run(spec: ServiceSpec): Promise<ProgramIdentity> {
-  const program = await launch(spec);
+  const { program, release } = await launch(spec);
   try {
     await waitUntilReady(spec, program);
+    if (!spec.guarded) release();
   } catch (error) {
     await endProgram(program, 0);
     throw error;
@@ -62,8 +64,7 @@ async function run(spec: ServiceSpec): Promise<ProgramIdentity> {
   return program;
 }
 
-/** Attaches to what an earlier `launch` left running. */
-export function createService(spec: ServiceSpec, running: ProgramIdentity): Service {
+function createService(spec: ServiceSpec, running: ProgramIdentity): Service {
   let program = running;
   const service: Service = {
     name: spec.name,

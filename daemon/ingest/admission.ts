@@ -95,11 +95,7 @@ export class Admission {
     const shed = refusal(delivery, found, this.#rules.settings)
     if (shed !== undefined) return { meaning, verdict: { shed } }
     this.#payload.turnTo(delivery.payload)
-    try {
-      return this.#judgeReadable(delivery, meaning, nowMs)
-    } finally {
-      this.#payload.clear()
-    }
+    return this.#judgeReadable(delivery, meaning, nowMs)
   }
 
   bucketState(): ReturnType<DeviceBuckets['state']> & { readonly globalLevel: number } {

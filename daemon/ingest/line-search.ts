@@ -35,6 +35,11 @@ export class LineSearch {
     this.#program = compileLinePattern(source)
   }
 
+  /** States in the cache, 1 KiB each. */
+  get cachedStates(): number {
+    return this.#states.length
+  }
+
   /** Looks at the first `LINE_BYTES_AT_MOST` bytes; line ends at the end of the payload do not count. */
   matches(payload: Uint8Array): boolean {
     let length = payload.length

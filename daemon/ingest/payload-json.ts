@@ -28,12 +28,6 @@ export class JsonPayload {
   turnTo(payload: Uint8Array): void {
     this.#bytes = Buffer.isBuffer(payload) ? payload : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength)
     this.#parsed = false
-  }
-
-  /** Lets go of the payload and of what was parsed. */
-  clear(): void {
-    this.#bytes = EMPTY
-    this.#parsed = false
     this.#value = undefined
   }
 

@@ -45,9 +45,8 @@ export function fits(used: number, cost: number, ceiling: number): boolean {
   return used + cost <= ceiling + ROUNDING || (cost > ceiling && cost < Infinity && used <= ROUNDING)
 }
 
-/** The used share after `elapsedMs`; a clock that stands still or went back refills nothing. */
+/** The used share after `elapsedMs`, which is above 0: a clock that stands still or went back refills nothing. */
 export function refilled(used: number, elapsedMs: number, burstMs: number): number {
-  if (!(elapsedMs > 0)) return used
   return Math.max(0, used - elapsedMs / burstMs)
 }
 

@@ -117,6 +117,13 @@ describe('admission: what must not happen', () => {
     assert.ok(shouted <= 50 + 50 * seconds && shouted > 0.95 * 50 * seconds, `${shouted}`)
   })
 
+  it('keeps the device reserve for its urgent messages, and no more than the reserve', async () => {
+    const bench = await startIntake({ severity: SEVERITY, limits: { perDevice: rate(10) } })
+    for (let index = 0; index < 20; index++) bench.offer('d1')
+    for (let index = 0; index < 20; index++) bench.offer('d1', ERROR)
+    assert.deepEqual([bench.outbox.inLane('normal').length, bench.outbox.inLane('urgent').length, bench.outbox.inLane('deferred').length], [8, 2, 30])
+  })
+
   it('keeps the global reserve for urgent messages when normal ones have used up all else', async () => {
     const bench = await startIntake({ severity: SEVERITY, limits: { global: rate(100), perDevice: rate(50), overLimit: 'shed' } })
     for (let device = 0; device < 20; device++) for (let index = 0; index < 20; index++) bench.offer(`normal-${device}`)
@@ -210,6 +217,17 @@ describe('admission: what must not happen', () => {
 })
 
 describe('admission: live change', () => {
+  it('takes a new global limit, and keeps its level', async () => {
+    const bench = await startIntake({ limits: { global: rate(10) } })
+    for (let device = 0; device < 50; device++) bench.offer(`d-${device}`)
+    bench.intake.configure(ingestSettings({ limits: { global: rate(100) } }))
+    for (let device = 0; device < 50; device++) bench.offer(`d-${device}`)
+    assert.equal(admitted(bench, 'd-'), 10)
+    bench.clock.advance(200)
+    for (let device = 0; device < 50; device++) bench.offer(`d-${device}`)
+    assert.equal(admitted(bench, 'd-'), 30)
+  })
+
   it('acts from the next message on, and keeps levels', async () => {
     const bench = await startIntake({ limits: { perDevice: rate(10) }, severity: { ...SEVERITY, reserveShare: 0 } })
     for (let index = 0; index < 20; index++) bench.offer('d1')

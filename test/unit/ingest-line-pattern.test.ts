@@ -68,6 +68,7 @@ describe('line pattern', () => {
       for (let at = 0; at < 300; at++) text += (state = (state * 48271) % 2147483647) % 2 === 0 ? 'a' : 'b'
       text += 'c'
       assert.equal(search.matches(Buffer.from(text)), js.test(text))
+      assert.ok(search.cachedStates <= 500)
     }
   })
 

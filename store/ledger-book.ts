@@ -6,7 +6,8 @@
  */
 import { LANES } from '../daemon/ports.ts'
 import type { Counted, LedgerLine, ShedReason } from '../daemon/ports.ts'
-import { DEAD_LETTERED, DELIVERED, EXPORTED, LOST, LedgerWriter, RECEIVED, SHED_CODES } from './ledger-codec.ts'
+import { MalformedBytes } from './bytes.ts'
+import { DEAD_LETTERED, DELIVERED, LedgerWriter, RECEIVED, SHED_CODES } from './ledger-codec.ts'
 import type { LedgerSink } from './ledger-codec.ts'
 
 /** Line 0 holds the devices that were folded, and what belongs to no device. */
@@ -93,14 +94,14 @@ export class LedgerBook implements LedgerSink {
 
   count(id: number, code: number, messages: number, bytes: number): void {
     const line = this.#byId.get(id)
-    if (line === undefined) throw new Error(`the ledger counts for line ${id}, which it never defined`)
+    if (line === undefined) throw new MalformedBytes(`the ledger counts for line ${id}, which it never defined`)
     line.tally.add(code, messages, bytes)
     this.totals.add(code, messages, bytes)
   }
 
   lane(index: number, messages: number, bytes: number): void {
     const lane = this.lanes[index]
-    if (lane === undefined) throw new Error(`the ledger counts for lane ${index}, which does not exist`)
+    if (lane === undefined) throw new MalformedBytes(`the ledger counts for lane ${index}, which does not exist`)
     lane.messages += messages
     lane.bytes += bytes
   }
@@ -203,7 +204,7 @@ export class LedgerDelta {
   }
 
   /** Counts that belong to no device. */
-  unowned(code: typeof LOST | typeof EXPORTED | typeof RECEIVED, messages: number, bytes: number): void {
+  unowned(code: number, messages: number, bytes: number): void {
     this.#tally(this.#book.other).add(code, messages, bytes)
   }
 

@@ -9,7 +9,6 @@ export interface LinkEvents {
   state(state: WorkerState): void
   committed(stored: readonly number[]): void
   stored(stored: readonly number[]): void
-  notice(notice: Extract<Report, { kind: 'notice' }>['notice']): void
   /** Once: the worker is dead or can't go on. */
   failed(error: GatewayError): void
 }
@@ -75,8 +74,6 @@ export class Link {
       case 'committed': return this.#events.committed(report.stored)
       case 'stored': return this.#events.stored(report.stored)
       case 'answer': return this.#settle(report.id).resolve(report.value)
-      case 'failed': return this.#settle(report.id).reject(gatewayError(report.error))
-      case 'notice': return this.#events.notice(report.notice)
       case 'fatal': return this.#fail(gatewayError(report.error))
       case 'state':
     }
@@ -104,5 +101,5 @@ function fatal(message: string, cause?: unknown): GatewayError {
 }
 
 function gatewayError(error: WireError): GatewayError {
-  return new GatewayError(error.kind, error.message, error.remedy === undefined ? {} : { remedy: error.remedy })
+  return new GatewayError('fatal', error.message, error.remedy === undefined ? {} : { remedy: error.remedy })
 }

@@ -13,6 +13,7 @@ import type {
   OutboxReader, OutboxState, OutboxWriter, Stored, StoredDeadLetter,
 } from '../daemon/ports.ts'
 import { CommitQueue, readNow } from './commit-queue.ts'
+import { autoDelayMs, diskKind } from './disk.ts'
 import { Exchanges } from './exchanges.ts'
 import { decodeGroup } from './frames.ts'
 import { Link } from './link.ts'
@@ -21,7 +22,6 @@ import type { Notice, StoredIds, ReadAnswer, WireLetter, WorkerState } from './p
 import type { OutboxSettings } from './settings.ts'
 
 const TICK_MS = 1_000
-const AUTO_DELAY_MS = 100
 
 export interface OutboxParts {
   readonly dataDir: string
@@ -60,7 +60,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   constructor(parts: OutboxParts) {
     this.#parts = parts
     this.#settings = parts.settings
-    this.#queue = new CommitQueue(parts.clock, commitLimits(parts.settings), (request, transfer) => this.#open.post(request, transfer))
+    this.#queue = new CommitQueue(parts.clock, { maxDelayMs: 0, maxBytes: parts.settings.commit.maxBytes }, (request, transfer) => this.#open.post(request, transfer))
     this.ended = new Promise((_, reject) => {
       this.#end = reject
     })
@@ -88,11 +88,11 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
       state: (state) => this.#take(state),
       committed: (stored) => this.#settle(this.#queue.committed(stored)),
       stored: (stored) => this.#settle(this.#queue.stored(stored)),
-      notice: (notice) => this.#tell(notice),
       failed: (error) => this.#end(error),
     })
     this.#link = link
     const ready = await link.ready
+    this.#queue.limits = commitLimits(this.#settings, dataDir)
     for (const notice of ready.notices) this.#tell(notice)
     for (const exchange of ready.exchanges) this.#exchanges.add(exchange)
     this.#ids = loadIds(this.#settings, ready.ids, clock.monotonicMs())
@@ -106,7 +106,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
 
   configure(settings: OutboxSettings): void {
     this.#settings = settings
-    this.#queue.limits = commitLimits(settings)
+    this.#queue.limits = commitLimits(settings, this.#parts.dataDir)
     this.#link?.post({ kind: 'configure', settings })
   }
 
@@ -234,9 +234,8 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   }
 }
 
-function commitLimits(settings: OutboxSettings): { maxDelayMs: number; maxBytes: number } {
-  const { maxDelayMs, maxBytes } = settings.commit
-  return { maxDelayMs: maxDelayMs === 'auto' ? AUTO_DELAY_MS : maxDelayMs, maxBytes }
+function commitLimits({ commit }: OutboxSettings, directory: string): { maxDelayMs: number; maxBytes: number } {
+  return { maxDelayMs: commit.maxDelayMs === 'auto' ? autoDelayMs(diskKind(directory)) : commit.maxDelayMs, maxBytes: commit.maxBytes }
 }
 
 function loadIds(settings: OutboxSettings, stored: readonly StoredIds[], nowMs: number): MessageIds | undefined {

@@ -119,8 +119,8 @@ export interface Notice {
   readonly text: string
 }
 
+/** Always fatal: what can be waited for, the worker waits for itself. */
 export interface WireError {
-  readonly kind: 'fatal' | 'rejected' | 'transient'
   readonly message: string
   readonly remedy: string | undefined
 }
@@ -130,9 +130,7 @@ export type Report =
   | { readonly kind: 'committed'; readonly id: number; readonly stored: readonly number[]; readonly state: WorkerState }
   | { readonly kind: 'stored'; readonly stored: readonly number[]; readonly state: WorkerState }
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown; readonly state: WorkerState }
-  | { readonly kind: 'failed'; readonly id: number; readonly error: WireError }
   | { readonly kind: 'state'; readonly state: WorkerState }
-  | { readonly kind: 'notice'; readonly notice: Notice }
   | { readonly kind: 'fatal'; readonly error: WireError }
 
 export interface WorkerStart {

@@ -1,6 +1,7 @@
 /** The dedupe window on disk: the ids of each commit in one row, with the clocks of their time. */
 import type { Database } from 'better-sqlite3'
 import type { Now, StoredIds } from './protocol.ts'
+import type { OutboxSettings } from './settings.ts'
 
 interface IdsRow {
   readonly id: number
@@ -32,13 +33,13 @@ export function loadStoredIds(db: Database, start: { readonly bootId: string; re
   })
 }
 
-/** Deletes rows older than the window, or in excess of `maxIds`; part of the caller's transaction. */
-export function pruneStoredIds(db: Database, bootId: string, now: Now, windowMs: number, maxRows: number): number {
+/** Deletes rows that are older than the window; all of them where ids are not asked for any more. */
+export function pruneStoredIds(db: Database, bootId: string, now: Now, dedupe: OutboxSettings['dedupe'], maxRows: number): void {
   const rows = db.prepare('SELECT id, boot_id, boot_ms, wall_ms, trusted FROM message_ids ORDER BY id LIMIT ?').all(maxRows) as Omit<IdsRow, 'ids'>[]
   let last = 0
   for (const row of rows) {
-    if (ageOf(row, bootId, now) <= windowMs) break
+    if (dedupe !== undefined && ageOf(row, bootId, now) <= dedupe.windowMs) break
     last = row.id
   }
-  return last === 0 ? 0 : db.prepare('DELETE FROM message_ids WHERE id <= ?').run(last).changes
+  if (last > 0) db.prepare('DELETE FROM message_ids WHERE id <= ?').run(last)
 }

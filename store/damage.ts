@@ -1,0 +1,33 @@
+/** What kind of trouble an error of the database is. */
+import BetterSqlite from 'better-sqlite3'
+import { MalformedBytes } from './bytes.ts'
+import { DamagedGroup } from './group.ts'
+
+/** The file is not what we wrote. */
+export class DamagedFile extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'DamagedFile'
+  }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof BetterSqlite.SqliteError ? error.code : ''
+}
+
+/** Bytes on the disk are wrong: set aside and salvage. */
+export function isDamage(error: unknown): boolean {
+  const code = codeOf(error)
+  return code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB'
+    || error instanceof DamagedFile || error instanceof DamagedGroup || error instanceof MalformedBytes
+}
+
+/** The disk is full: nothing was written, and it goes on when there is room. */
+export function isDiskFull(error: unknown): boolean {
+  return codeOf(error) === 'SQLITE_FULL' || (error instanceof Error && 'code' in error && error.code === 'ENOSPC')
+}
+
+/** Another program holds a lock: nothing was written, and it goes on when the lock is gone. */
+export function isLocked(error: unknown): boolean {
+  return codeOf(error).startsWith('SQLITE_BUSY')
+}

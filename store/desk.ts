@@ -1,0 +1,193 @@
+/**
+ * The worker's desk: requests in turn, and what to do when the disk is full or locked. Nothing is answered
+ * then; requests wait in order and are tried again at each tick.
+ */
+import { statSync } from 'node:fs'
+import { join } from 'node:path'
+import { GatewayError, messageOf } from '../daemon/errors.ts'
+import { LANES } from '../daemon/ports.ts'
+import type { Lane, LaneState } from '../daemon/ports.ts'
+import { isDamage, isDiskFull, isLocked } from './damage.ts'
+import { OUTBOX_FILE } from './opening.ts'
+import type { OpenStore } from './opening.ts'
+import type { CommitRequest, Now, Question, Report, Request, WorkerStart, WorkerState } from './protocol.ts'
+import { RESERVE_BYTES } from './reserve.ts'
+import { checkpoint, Upkeep } from './upkeep.ts'
+
+const NOTE_MS = 60_000
+
+type Ask = Extract<Request, { kind: 'ask' }>
+
+export class Desk {
+  readonly #store: OpenStore
+  readonly #upkeep: Upkeep
+  readonly #paths: readonly string[]
+  readonly #inodes: readonly number[]
+  readonly #say: (report: Report) => void
+  readonly #commits: CommitRequest[] = []
+  readonly #asks: Ask[] = []
+  /** Why requests wait as a whole: the disk is full, or another program holds a lock. */
+  #stalled: string | undefined
+  /** Why intake stands although the disk has room. */
+  #logGrown: string | undefined
+  #notedMs = -Infinity
+
+  constructor(store: OpenStore, start: WorkerStart, say: (report: Report) => void) {
+    this.#store = store
+    this.#upkeep = new Upkeep(store.engine, start.bootId)
+    this.#say = say
+    const path = join(start.directory, OUTBOX_FILE)
+    this.#paths = [path, `${path}-wal`]
+    this.#inodes = this.#paths.map(inodeOf)
+  }
+
+  take(request: Exclude<Request, { kind: 'ask'; question: { kind: 'stop' } }>): void {
+    const { engine } = this.#store
+    switch (request.kind) {
+      case 'commit': return this.#commit(request)
+      case 'ask': return this.#ask(request)
+      case 'protect': return request.ends.forEach(({ lane, position }) => engine.protection.handOut(lane, position))
+      case 'unprotect': return engine.protection.release()
+      case 'configure': return engine.configure(request.settings)
+      case 'tick': return this.#tick(request.now)
+    }
+  }
+
+  state(): WorkerState {
+    const state = this.#store.engine.state()
+    const reason = this.#stalled ?? this.#logGrown ?? state.blockedReason
+    if (this.#commits.length === 0) return { ...state, blockedReason: reason }
+    const lanes = Object.fromEntries(LANES.map((lane) => [lane, { ...state.lanes[lane], blocked: true }])) as Record<Lane, LaneState>
+    return { ...state, lanes, blockedReason: reason }
+  }
+
+  /** Returns the last state. */
+  close(now: Now): WorkerState {
+    const { engine, lock, state } = this.#store
+    this.#note(now)
+    this.#tolerate(() => {
+      state.running = false
+      checkpoint(engine.db, 'TRUNCATE')
+    })
+    const last = this.state()
+    engine.db.close()
+    state.close()
+    lock.close()
+    return last
+  }
+
+  /** Before a worker that can't go on ends: the next start looks closely at a file that proved damaged. */
+  fail(error: unknown): void {
+    if (isDamage(error)) this.#tolerate(() => (this.#store.state.suspicion = messageOf(error)))
+  }
+
+  #commit(request: CommitRequest): void {
+    if (this.#commits.length > 0 || this.#stalled !== undefined || this.#logGrown !== undefined || !this.#tryCommit(request, 'committed')) {
+      this.#commits.push(request)
+      this.#say({ kind: 'committed', id: request.id, stored: [], state: this.state() })
+    }
+  }
+
+  #tryCommit(request: CommitRequest, kind: 'committed' | 'stored'): boolean {
+    const stored = this.#tolerate(() => this.#store.engine.commit(request))
+    if (stored === undefined) return false
+    this.#afterWrite()
+    if (kind === 'committed') this.#say({ kind, id: request.id, stored, state: this.state() })
+    else this.#say({ kind, stored, state: this.state() })
+    return true
+  }
+
+  #ask(request: Ask): void {
+    if (this.#asks.length > 0 && changes(request.question)) this.#asks.push(request)
+    else if (!this.#tryAsk(request)) this.#asks.push(request)
+  }
+
+  #tryAsk({ id, question }: Ask): boolean {
+    if (question.kind === 'stop') return true
+    const answer = this.#tolerate(() => ({ value: this.#store.engine.answer(question, () => this.#afterWrite()) }))
+    if (answer === undefined) return false
+    if (changes(question)) this.#afterWrite()
+    this.#say({ kind: 'answer', id, value: answer.value, state: this.state() })
+    if (question.kind === 'advance') this.#retry(question.now)
+    return true
+  }
+
+  #tick(now: Now): void {
+    this.#tolerate(() => this.#upkeep.tick(now))
+    this.#afterWrite()
+    this.#clear()
+    this.#retry(now)
+    if (Math.abs(now.wallMs - this.#notedMs) >= NOTE_MS) this.#note(now)
+    this.#say({ kind: 'state', state: this.state() })
+  }
+
+  /** Tries what stalled, in order. */
+  #clear(): void {
+    const { engine, reserve } = this.#store
+    const full = this.#stalled !== undefined && !reserve.held
+    if (full && (engine.room.freeDiskBytes < 2 * RESERVE_BYTES || !reserve.take())) {
+      // Deletes are what makes room, so they are tried even now.
+      while (this.#asks[0] !== undefined && this.#tryAsk(this.#asks[0])) this.#asks.shift()
+      return
+    }
+    this.#stalled = undefined
+    while (this.#asks[0] !== undefined && this.#tryAsk(this.#asks[0])) this.#asks.shift()
+    while (this.#commits[0] !== undefined && this.#logGrown === undefined && this.#tryCommit(this.#commits[0], 'stored')) this.#commits.shift()
+  }
+
+  #retry(now: Now): void {
+    if (this.#stalled !== undefined || this.#logGrown !== undefined) return
+    const stored = this.#tolerate(() => this.#store.engine.retryWaiting(now))
+    if (stored === undefined || stored.length === 0) return
+    this.#afterWrite()
+    this.#say({ kind: 'stored', stored, state: this.state() })
+  }
+
+  #afterWrite(): void {
+    this.#assertInPlace()
+    this.#tolerate(() => (this.#logGrown = this.#upkeep.keepLogShort()))
+  }
+
+  /** A file that was deleted under us takes every further write along; nobody may be told that it is stored. */
+  #assertInPlace(): void {
+    if (this.#paths.every((path, index) => inodeOf(path) === this.#inodes[index])) return
+    throw new GatewayError('fatal', 'outbox.db or its log was moved or deleted while the gateway ran', {
+      remedy: 'Stop the gateway before touching its files. What had not reached Kafka is lost with the file.',
+    })
+  }
+
+  /** Undefined, with nothing changed, when the disk is full or locked; other errors are thrown on. */
+  #tolerate<Result>(work: () => Result): Result | undefined {
+    try {
+      return work()
+    } catch (error) {
+      if (isDiskFull(error)) {
+        this.#store.reserve.giveUp()
+        this.#stalled = 'the disk is full: nothing can be stored until there is room'
+      } else if (isLocked(error)) this.#stalled = 'another program holds a lock on outbox.db: end that program'
+      else throw error
+      return undefined
+    }
+  }
+
+  #note(now: Now): void {
+    const { engine, state } = this.#store
+    const { book } = engine.ledger
+    this.#notedMs = now.wallMs
+    this.#tolerate(() => {
+      state.note = {
+        atMs: now.wallMs,
+        totals: [...book.totals.counts].map(([code, count]) => [code, count.messages, count.bytes] as const),
+        lanes: engine.laneTables.map((lane) => ({ highest: lane.highest, watermark: lane.watermark, messages: book.lanes[lane.index]?.messages ?? 0, bytes: book.lanes[lane.index]?.bytes ?? 0 })),
+      }
+    })
+  }
+}
+
+function changes(question: Question): boolean {
+  return question.kind === 'advance' || question.kind === 'retry' || question.kind === 'drop'
+}
+
+function inodeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.ino ?? 0
+}

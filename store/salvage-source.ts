@@ -1,0 +1,78 @@
+/** The damaged file, opened so that as much as possible of it can be read, and never written to. */
+import { closeSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
+import BetterSqlite from 'better-sqlite3'
+import type { Database } from 'better-sqlite3'
+import { messageOf } from '../daemon/errors.ts'
+import { isDamage } from './damage.ts'
+import { openWritable, PAGE_BYTES } from './database.ts'
+import { migrate } from './schema.ts'
+
+/** Opens the source; undefined when nothing of it can be read. `tell` gets what was done to it. */
+export function openSource(path: string, tell: (text: string) => void): Database | undefined {
+  const direct = tryOpen(path)
+  if (direct instanceof BetterSqlite) return direct
+  if (!repairFirstPage(path)) return undefined
+  tell(`its first page was unreadable (${messageOf(direct)}) and was rebuilt from the schema`)
+  const repaired = tryOpen(path)
+  return repaired instanceof BetterSqlite ? repaired : undefined
+}
+
+function tryOpen(path: string): Database | Error {
+  let db: Database | undefined
+  try {
+    db = new BetterSqlite(path, { readonly: true, fileMustExist: true })
+    db.prepare('SELECT name FROM sqlite_master').all()
+    db.prepare('SELECT count(*) FROM outbox_normal WHERE first = 1').get()
+    return db
+  } catch (error) {
+    db?.close()
+    if (isDamage(error) || isMissingTable(error)) return error as Error
+    throw error
+  }
+}
+
+function isMissingTable(error: unknown): boolean {
+  return error instanceof BetterSqlite.SqliteError && error.code === 'SQLITE_ERROR'
+}
+
+/**
+ * Puts the first page of an empty outbox in the place of a damaged one. The tables are always made in the same
+ * order, so their root pages are the same in every file of this schema version.
+ */
+function repairFirstPage(path: string): boolean {
+  const { size } = statSync(path)
+  if (size < 2 * PAGE_BYTES) return false
+  const page = templateFirstPage(`${path}.template`)
+  // Header fields (SQLite file format, 1.3): size in pages; no freelist, whose trunk we don't know.
+  page.writeUInt32BE(Math.floor(size / PAGE_BYTES), 28)
+  page.writeUInt32BE(0, 32)
+  page.writeUInt32BE(0, 36)
+  const fd = openSync(path, 'r+')
+  try {
+    writeSync(fd, page, 0, PAGE_BYTES, 0)
+  } finally {
+    closeSync(fd)
+  }
+  return true
+}
+
+function templateFirstPage(path: string): Buffer {
+  removeDatabase(path)
+  const db = openWritable(path)
+  migrate(db)
+  db.pragma('wal_checkpoint(TRUNCATE)')
+  db.close()
+  const page = Buffer.alloc(PAGE_BYTES)
+  const fd = openSync(path, 'r')
+  try {
+    readSync(fd, page, 0, PAGE_BYTES, 0)
+  } finally {
+    closeSync(fd)
+    removeDatabase(path)
+  }
+  return page
+}
+
+export function removeDatabase(path: string): void {
+  for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true })
+}

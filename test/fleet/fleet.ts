@@ -59,6 +59,11 @@ export class Fleet {
     return this.#devices.reduce((sum, { device }) => sum + device.pending, 0)
   }
 
+  /** Publishes that left and have no acknowledgement: what a device without message ids may have stored twice. */
+  get inDoubt(): number {
+    return this.#devices.reduce((sum, { device }) => sum + device.inDoubt, 0)
+  }
+
   #device(name: string): Device {
     return new Device({
       clientId: name,

@@ -49,12 +49,15 @@ export function idOf(record: Consumed): string {
   return topic.slice(topic.lastIndexOf('/') + 1)
 }
 
-/** One device's messages of one lane must stand in Kafka in the order of its sequence numbers. */
+/** One device's messages of one lane must first appear in Kafka in the order of its sequence numbers. */
 function disorder(consumed: readonly Consumed[]): string[] {
   const last = new Map<string, number>()
+  const seen = new Set<string>()
   const found: string[] = []
   for (const record of consumed) {
     const id = idOf(record)
+    if (seen.has(id)) continue
+    seen.add(id)
     const lane = record.headers['pos']?.split(':')[1] ?? ''
     const sequence = Number(id.slice(id.lastIndexOf('-') + 1))
     const key = `${record.partition}/${record.key}/${lane}`

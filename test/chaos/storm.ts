@@ -109,15 +109,15 @@ export class Storm {
     await sleep(dice.between(0, 1_000))
     switch (dice.pick(['cut', 'half-open', 'pause', 'kill', 'swallow'])) {
       case 'cut':
-        proxy.refuse()
+        await proxy.refuse()
         proxy.cut()
         await sleep(forMs)
-        return proxy.accept()
+        return proxy.heal()
       case 'half-open':
         proxy.halfOpen()
         await sleep(forMs)
         proxy.cut()
-        return proxy.accept()
+        return proxy.heal()
       case 'pause':
         kafka.pause()
         await sleep(forMs)
@@ -130,7 +130,7 @@ export class Storm {
         proxy.dropResponses()
         await sleep(forMs)
         proxy.cut()
-        return proxy.accept()
+        return proxy.heal()
     }
   }
 

@@ -169,7 +169,7 @@ class Reader {
     const control = CONTROLS[next]
     if (control !== undefined) return single(control)
     if (next === 'x') return single(this.#hex())
-    if (next === '' || /[A-Za-z0-9]/.test(next) || next.charCodeAt(0) > 126) throw this.#wrong(`\\${next} is not supported`)
+    if (next === '' || /[A-Za-z0-9]/.test(next) || next.charCodeAt(0) > 127) throw this.#wrong(`\\${next} is not supported`)
     return single(next.charCodeAt(0))
   }
 
@@ -185,18 +185,24 @@ class Reader {
     const set = new Uint8Array(256)
     while (!this.#take(']')) {
       if (this.#peek() === '') throw this.#wrong('there is a [ without its ]')
-      const from = this.#member()
-      const low = onlyMember(from)
-      if (low === undefined || this.#peek() !== '-' || this.#source[this.#at + 1] === ']') {
-        from.forEach((has, byte) => { if (has === 1) set[byte] = 1 })
-        continue
-      }
-      this.#at++
-      const high = onlyMember(this.#member())
-      if (high === undefined || high < low) throw this.#wrong('a range in [ ] ends before it begins')
-      set.fill(1, low, high + 1)
+      this.#addMembers(set)
     }
     return negated ? inverted(this.#fold(set)) : this.#fold(set)
+  }
+
+  /** One member or one range; next to a class such as \d a `-` is itself. */
+  #addMembers(set: Uint8Array): void {
+    const from = this.#member()
+    const isRange = this.#peek() === '-' && this.#source[this.#at + 1] !== ']' && this.#take('-')
+    const to = isRange ? this.#member() : from
+    const [low, high] = [onlyMember(from), onlyMember(to)]
+    if (isRange && low !== undefined && high !== undefined) {
+      if (high < low) throw this.#wrong('a range in [ ] ends before it begins')
+      set.fill(1, low, high + 1)
+      return
+    }
+    for (let byte = 0; byte < 256; byte++) if (from[byte] === 1 || to[byte] === 1) set[byte] = 1
+    if (isRange) set[0x2d] = 1
   }
 
   #member(): Uint8Array {

@@ -9,7 +9,7 @@ function matches(pattern: string, line: string | Uint8Array): boolean {
   return new LineSearch(pattern).matches(Buffer.from(line as string))
 }
 
-const atom = fc.constantFrom('a', 'b', 'B', '_', '\\.', '.', '\\d', '\\w', '\\W', '\\s', '[ab]', '[^a]', '[a-c_]', '[^\\w-]', '[\\d.]')
+const atom = fc.constantFrom('a', 'b', 'B', '_', '\\.', '.', '\\d', '\\w', '\\W', '\\s', '[ab]', '[^a]', '[a-c_]', '[^\\w-]', '[\\d-b]', '[a-\\d]', '[\\d.]')
 const expression = fc.letrec<{ any: string; sequence: string; group: string; piece: string }>((tie) => ({
   any: fc.array(tie('sequence'), { minLength: 1, maxLength: 3 }).map((items) => items.join('|')),
   sequence: fc.array(tie('piece'), { maxLength: 4 }).map((items) => items.join('')),

@@ -1,4 +1,5 @@
 /** The validated settings, cut to what each component takes. The only place that knows both shapes. */
+import type { KafkaClientSettings } from '../../adapters/kafka/settings.ts'
 import type { ConnectSettings } from '../../adapters/mqtt/connect-settings.ts'
 import type { ListenSettings, ListenTls } from '../../adapters/mqtt/listen-settings.ts'
 import type { AuthSettings, ClientTlsSettings, ConnectionSettings, DedupeFrom, KafkaSettings, ListenerSettings, ServerTlsSettings, Settings, SeverityFrom, TopicSettings } from '../../config/settings.ts'
@@ -57,6 +58,13 @@ export function relaySettings(settings: Settings): RelaySettings {
     transaction,
     weights: { urgent: lanes.urgent.weight, normal: lanes.normal.weight, deferred: lanes.deferred.weight },
   }
+}
+
+/** `undefined` while no Kafka is named. */
+export function kafkaSettings({ kafka, gateway }: Settings): KafkaClientSettings | undefined {
+  if (kafka === undefined) return undefined
+  const { brokers, prefix, delivery, compression, tls, sasl } = kafka
+  return { brokers, gatewayId: gateway.id, prefix, delivery, compression, tls, sasl }
 }
 
 export function listenSettings(listener: ListenerSettings, settings: Settings): ListenSettings {

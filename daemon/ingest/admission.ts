@@ -22,7 +22,7 @@ import { TokenBucket } from './token-bucket.ts'
 import type { TopicMeaning } from './topic-pattern.ts'
 import { TopicPatterns } from './topic-pattern.ts'
 
-export type Verdict = { readonly lane: DeviceLane } | { readonly shed: ShedReason }
+type Verdict = { readonly lane: DeviceLane } | { readonly shed: ShedReason }
 
 export interface Judgement {
   /** The device and stream that the message is counted under; both empty when nobody can be named. */

@@ -13,7 +13,7 @@ import { GatewayError } from '../errors.ts'
 export type Assertion = 'start' | 'end' | 'boundary' | 'inside'
 
 /** One instruction; `next` and `other` are indices into the program. */
-export type Step =
+type Step =
   | { readonly kind: 'byte'; readonly set: Uint8Array; readonly next: number }
   | { readonly kind: 'fork'; next: number; readonly other: number }
   | { readonly kind: 'assert'; readonly what: Assertion; readonly next: number }

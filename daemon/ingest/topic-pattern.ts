@@ -8,8 +8,8 @@
 import { GatewayError } from '../errors.ts'
 
 /** In UTF-16 units. Device, stream and parts are keys of buckets and of the ledger: their length is a memory limit. */
-export const MAX_PART_LENGTH = 256
-export const MAX_TOPIC_LENGTH = 1024
+const MAX_PART_LENGTH = 256
+const MAX_TOPIC_LENGTH = 1024
 
 export interface TopicSettings {
   /** The key under `mqtt.topics`. */

@@ -15,7 +15,7 @@ import type { Pace, Waiting } from './pace.ts'
 import { FIRST_SHARES, planNext, type Plan } from './plan.ts'
 import { ReadBack } from './readback.ts'
 import { Router, type Needs } from './router.ts'
-import { TRANSACTION_MAX_EPOCHS, TRANSACTION_MAX_MESSAGES, type RelaySettings } from './settings.ts'
+import { PARTITION_MAX_MESSAGES, TRANSACTION_MAX_MESSAGES, type RelaySettings } from './settings.ts'
 import type { Board } from './state.ts'
 import { TopicTemplate } from './topic-template.ts'
 import { judgeTopic } from './topics.ts'
@@ -40,6 +40,9 @@ const RECORD_BYTES = 200
 const HELD_MS = 30_000
 /** How often it is looked whether what stands in the way has gone, if nothing rings. */
 const LOOK_MS = 1_000
+
+/** Being fenced after this part of the transaction's timeout means that the timeout struck. */
+const TIMED_OUT_PART = 0.9
 
 interface HeldLane {
   readonly reason: string
@@ -92,11 +95,12 @@ export class Forwarder {
   /** Runs until `goesOn` says no, between two transactions. Rejects with a `LinkFailure`, or with what is fatal. */
   async run(link: Link, goesOn: () => boolean): Promise<void> {
     this.#parts.board.enter('reading-back')
-    for (const lane of LANES) this.#queues[lane].reset()
+    this.#forgetReadAhead()
     this.#held.clear()
     await this.#book.open(this.#positionsAt(link))
-    while (goesOn()) {
+    for (;;) {
       const plan = await this.#next(link)
+      if (!goesOn() || (plan !== undefined && link.isStale)) return
       if (plan !== undefined) await this.#carryOut(link, plan)
     }
   }
@@ -106,6 +110,7 @@ export class Forwarder {
   /** The next transaction, once it is due; `undefined` means: look again. */
   async #next(link: Link): Promise<Plan | undefined> {
     const { board, news, pace, clock } = this.#parts
+    this.#noteWatermarks()
     const waiting = this.#waiting()
     if (waiting === undefined) return this.#rest()
     if (this.clockHolds) return this.#holdForClock()
@@ -117,6 +122,13 @@ export class Forwarder {
     }
     await this.#fill()
     return this.#plan(link)
+  }
+
+  /** What was evicted is decided too: a search for a bad record must not wait for it. */
+  #noteWatermarks(): void {
+    if (!this.#blame.refusals.searching) return
+    const { lanes } = this.#parts.outbox.state()
+    for (const lane of LANES) this.#blame.passed(lane, lanes[lane].watermark)
   }
 
   #waiting(): Waiting | undefined {
@@ -169,11 +181,13 @@ export class Forwarder {
   }
 
   #draw(router: Router): Plan {
+    const { pace, outbox } = this.#parts
     const { urgent, normal, deferred, internal } = this.#queues
     return planNext({
       queues: { urgent: urgent.waiting, normal: normal.waiting, deferred: deferred.waiting, internal: internal.waiting },
       weights: { ...this.#settings.weights, internal: INTERNAL_WEIGHT },
-      limits: { bytes: this.#parts.pace.sizeBytes(), messages: TRANSACTION_MAX_MESSAGES, epochs: TRANSACTION_MAX_EPOCHS },
+      limits: { bytes: pace.sizeBytes(), messages: TRANSACTION_MAX_MESSAGES, partitionMessages: PARTITION_MAX_MESSAGES, epochs: pace.epochs() },
+      isWhole: (lane) => this.#queues[lane].isWhole(outbox),
       route: (lane, stored) => router.route(lane, stored),
     }, this.#shares)
   }
@@ -203,20 +217,21 @@ export class Forwarder {
   async #carryOut(link: Link, plan: Plan): Promise<void> {
     const { outbox, board } = this.#parts
     const letters = this.#announceDeadLetters(plan)
-    if (letters.length > 0) board.enter('recording')
-    // A transaction passes a dead letter only once the outbox has it aside, or a crash between would lose it.
-    if (letters.length > 0 && plan.messages > 0) await outbox.advanceTo([], letters)
+    if (letters.length > 0) {
+      board.enter('recording')
+      // A transaction passes a dead letter only once the outbox has it aside, or a crash between would lose it.
+      await outbox.advanceTo(plan.messages === 0 ? advancesOf(plan) : [], letters)
+      board.deadLettered(letters.length)
+    }
     if (plan.messages > 0) {
       outbox.protect(advancesOf(plan))
-      if (this.#wasEvicted(plan)) return
+      if (this.#wasEvicted(plan)) return this.#forgetReadAhead()
       await this.#send(link, plan)
       board.enter('recording')
       await outbox.advanceTo(advancesOf(plan), [])
     } else {
       for (const { lane, taken } of plan.parts) this.#queues[lane].drop(taken)
-      await outbox.advanceTo(advancesOf(plan), letters)
     }
-    board.deadLettered(letters.length)
     this.#settle(plan)
   }
 
@@ -232,7 +247,7 @@ export class Forwarder {
   /** Eviction may have taken rows after they were read, and before they were protected. */
   #wasEvicted(plan: Plan): boolean {
     const { lanes } = this.#parts.outbox.state()
-    return plan.parts.map(({ lane }) => this.#queues[lane].dropDecided(lanes[lane].watermark)).includes(true)
+    return plan.parts.some(({ lane }) => this.#queues[lane].dropDecided(lanes[lane].watermark))
   }
 
   async #send(link: Link, plan: Plan): Promise<void> {
@@ -241,6 +256,7 @@ export class Forwarder {
     board.enter('sending')
     board.begin(plan.messages, plan.bytes)
     const startedMs = clock.monotonicMs()
+    const sentBefore = link.sentBytes
     pace.started(startedMs, plan.bytes)
     for (const epoch of transaction.positions.keys()) this.#readBack.begun(epoch)
     for (const { lane, taken } of plan.parts) this.#queues[lane].drop(taken)
@@ -251,22 +267,24 @@ export class Forwarder {
       await link.transact(transaction.records, transaction.positions)
     } catch (error) {
       await filled
-      throw this.#failed(error, plan, transaction.sent, clock.monotonicMs() - startedMs)
+      throw this.#failed(error, plan, transaction.sent, clock.monotonicMs() - startedMs, link)
     } finally {
       board.end()
     }
     await filled
     pace.committed(plan.bytes, clock.monotonicMs() - startedMs)
+    if (sentBefore !== undefined && link.sentBytes !== undefined) pace.metered(plan.bytes, link.sentBytes - sentBefore)
     for (const epoch of transaction.positions.keys()) this.#readBack.decided(epoch)
     board.flowing()
     board.delivered(transaction.delivered)
     this.#waitingSinceMs = startedMs
   }
 
-  #failed(error: unknown, plan: Plan, sent: readonly Sent[], durationMs: number): unknown {
+  #failed(error: unknown, plan: Plan, sent: readonly Sent[], durationMs: number, link: Link): unknown {
     if (!(error instanceof LinkFailure)) return error
     const { pace, clock } = this.#parts
     pace.failed(plan.bytes, durationMs > pace.targetMs())
+    if (error.class === 'fenced' && durationMs > link.timeouts.transactionMs * TIMED_OUT_PART) return timedOut(error, link.timeouts.transactionMs)
     if (this.#settings.delivery === 'at-least-once' && error.inDoubt) {
       for (const { lane, stored } of sent) this.#readBack.resend(lane, stored.epoch, stored.position, stored.position)
     }
@@ -285,6 +303,10 @@ export class Forwarder {
     }
   }
 
+  #forgetReadAhead(): void {
+    for (const lane of LANES) this.#queues[lane].reset()
+  }
+
   async #fill(): Promise<void> {
     const bytes = this.#parts.pace.sizeBytes()
     for (const lane of LANES) await this.#queues[lane].fill(this.#parts.outbox, bytes)
@@ -293,6 +315,12 @@ export class Forwarder {
   #positionsAt(link: Link): Link | undefined {
     return this.#settings.delivery === 'exactly-once' ? link : undefined
   }
+}
+
+/** Kafka's answer to an end that came too late is that of fencing (INVALID_PRODUCER_EPOCH). */
+function timedOut(error: LinkFailure, transactionMs: number): LinkFailure {
+  const message = `the transaction took longer than its timeout of ${Math.round(transactionMs / 1_000)} s, and Kafka ended it`
+  return new LinkFailure({ class: 'transient', message, inDoubt: error.inDoubt, cause: error })
 }
 
 export function sayClockHolds(board: Board, clock: Clock): void {

@@ -24,6 +24,12 @@ export class LaneQueue {
     return this.#waiting
   }
 
+  /** Nothing of the lane is left to read. */
+  isWhole(outbox: OutboxReader): boolean {
+    const { watermark, highest } = outbox.state().lanes[this.lane]
+    return (this.#readTo ?? watermark) >= highest
+  }
+
   /** Forget what was read: the next `fill` begins after the watermark. */
   reset(): void {
     this.#waiting = []

@@ -10,6 +10,8 @@ import { LinkFailure, linkFailure } from './failure.ts'
 const FACTS_MS = 5 * 60_000
 /** A topic that is missing or wrong is looked at again after this long. */
 const WRONG_MS = 30_000
+/** Routers forget silent connections after 5 min, some brokers' balancers too; then a request would hang. */
+const STALE_MS = 4 * 60_000
 const CLOSE_MS = 2_000
 /** When the deadline of a stop has passed. */
 const HURRIED_CLOSE_MS = 200
@@ -35,7 +37,13 @@ export interface LinkOptions {
   readonly noteRoundTrip: (ms: number) => void
 }
 
+/** What an adapter may tell beside the port: bytes that it wrote to its sockets since the life began. */
+interface Metered {
+  readonly sentBytes: number
+}
+
 export class Link {
+  #usedMs: number
   readonly #life: ProducerLife
   readonly #options: LinkOptions
   readonly #facts = new Map<string, Known>()
@@ -43,6 +51,21 @@ export class Link {
   private constructor(life: ProducerLife, options: LinkOptions) {
     this.#life = life
     this.#options = options
+    this.#usedMs = options.clock.monotonicMs()
+  }
+
+  get timeouts(): KafkaTimeouts {
+    return this.#options.timeouts
+  }
+
+  /** Bytes on the wire since the life began, if the adapter counts them. */
+  get sentBytes(): number | undefined {
+    return (this.#life as Partial<Metered>).sentBytes
+  }
+
+  /** Unused for so long that something on the way may have forgotten the connection. */
+  get isStale(): boolean {
+    return this.#options.clock.monotonicMs() - this.#usedMs > STALE_MS
   }
 
   /** Rejects with a `LinkFailure`. */
@@ -88,7 +111,8 @@ export class Link {
 
   async transact(records: readonly KafkaRecord[], positions: Positions): Promise<void> {
     const { timeouts, clock, abandon } = this.#options
-    return within(this.#life.transact(records, positions), patienceMs(timeouts), 'Kafka did not answer a transaction', clock, abandon)
+    await within(this.#life.transact(records, positions), patienceMs(timeouts), 'Kafka did not answer a transaction', clock, abandon)
+    this.#usedMs = clock.monotonicMs()
   }
 
   /** Never rejects. */

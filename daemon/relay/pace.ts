@@ -1,12 +1,12 @@
 /**
  * When the next transaction goes, how large it is, and how long it may take. Pure: times are monotonic ms.
  *
- * A transaction costs a fixed time (some six round trips) and a time per byte. Both are measured; the size is what
+ * A transaction costs a fixed time (some nine round trips) and a time per byte. Both are measured; the size is what
  * fits the target duration. After a failure that took long the size is halved, down to one record, and the
  * timeouts grow: so a link of any speed is found, and a batch is never aborted and sent again for ever.
  */
 import type { KafkaTimeouts } from '../ports.ts'
-import { TRANSACTION_MAX_BYTES, TRANSACTION_MAX_MESSAGES } from './settings.ts'
+import { TRANSACTION_MAX_BYTES, TRANSACTION_MAX_EPOCHS, TRANSACTION_MAX_MESSAGES } from './settings.ts'
 
 export interface PaceSettings {
   readonly maxBytes: number
@@ -28,13 +28,16 @@ export interface Waiting {
 
 /** A transaction should not take longer than this, or than twice its fixed cost. */
 const TARGET_MS = 5_000
-/** AddPartitionsToTxn, Produce, AddOffsetsToTxn, FindCoordinator, TxnOffsetCommit, EndTxn. */
-const ROUND_TRIPS = 6
+/** AddOffsetsToTxn, TxnOffsetCommit, AddPartitionsToTxn, Produce, EndTxn, and four times FindCoordinator. */
+const ROUND_TRIPS = 9
+/** AddOffsetsToTxn and TxnOffsetCommit of one more epoch, with their coordinators. */
+const EPOCH_ROUND_TRIPS = 4
 /** Slow start: the size after a start and after an outage, so that a fleet that comes back does not flood. */
 const FIRST_BYTES = 256 * 1_024
 const OUTAGE_MS = 30_000
 /** Requests of a transaction, beside its records. */
 const TRANSACTION_BYTES = 1_200
+const WIRE_RATIO_LEAST = 0.02
 /** A burst of the byte budget. */
 const BURST_MS = 1_000
 /** A transaction may use the budget of this time. */
@@ -60,6 +63,8 @@ export class Pace {
   #lastStartMs = -Infinity
   #debtBytes = 0
   #debtAtMs = 0
+  /** Bytes on the wire per byte before compression, as measured. */
+  #wireRatio = 1
 
   constructor(settings: PaceSettings) {
     this.#settings = settings
@@ -71,8 +76,13 @@ export class Pace {
 
   /** Most bytes of the next transaction; one record may always go. */
   sizeBytes(): number {
-    const budget = Math.max(1, (this.#settings.uplinkBytesPerSecond * BUDGET_MS) / 1_000)
+    const budget = Math.max(1, (this.#settings.uplinkBytesPerSecond * BUDGET_MS) / 1_000 / this.#wireRatio)
     return Math.min(this.#sizeBytes, this.#mostBytes(), budget)
+  }
+
+  /** Most epochs of the next transaction, so that their round trips take no more than half of the target. */
+  epochs(): number {
+    return clamp(Math.floor(TARGET_MS / 2 / (EPOCH_ROUND_TRIPS * (this.#roundTripMs ?? 0))), 1, TRANSACTION_MAX_EPOCHS)
   }
 
   /** How long the next transaction has to wait from now; 0 when it is due. */
@@ -84,8 +94,15 @@ export class Pace {
   started(nowMs: number, bytes: number): void {
     this.#lastStartMs = nowMs
     if (this.#settings.uplinkBytesPerSecond === Infinity) return
-    this.#debtBytes = this.#debtAt(nowMs) + bytes + TRANSACTION_BYTES
+    this.#debtBytes = this.#debtAt(nowMs) + bytes * this.#wireRatio + TRANSACTION_BYTES
     this.#debtAtMs = nowMs
+  }
+
+  /** A transaction of `bytes` took `wireBytes` on the wire: what was charged for it is put right. */
+  metered(bytes: number, wireBytes: number): void {
+    this.#debtBytes = Math.max(0, this.#debtBytes + wireBytes - bytes * this.#wireRatio - TRANSACTION_BYTES)
+    const ratio = Math.max(0, wireBytes - TRANSACTION_BYTES) / Math.max(1, bytes)
+    this.#wireRatio += FRESH * (clamp(ratio, WIRE_RATIO_LEAST, 2) - this.#wireRatio)
   }
 
   committed(bytes: number, durationMs: number): void {

@@ -20,7 +20,10 @@ export interface Outlook {
   /** Messages of a lane that were read and not yet sent, oldest first. */
   readonly queues: Readonly<Record<Lane, readonly Stored[]>>
   readonly weights: Readonly<Record<Lane, number>>
-  readonly limits: { readonly bytes: number; readonly messages: number; readonly epochs: number }
+  /** `epochs`: a lane moves on to a further epoch only while the transaction has fewer. */
+  readonly limits: { readonly bytes: number; readonly messages: number; readonly partitionMessages: number; readonly epochs: number }
+  /** The queue holds all that the lane has. */
+  isWhole(lane: Lane): boolean
   route(lane: Lane, stored: Stored): Route
 }
 
@@ -97,11 +100,17 @@ interface Track {
   readonly ends: Map<EpochId, number>
 }
 
+/** What a partition has got. */
+interface Filled {
+  messages: number
+  bytes: number
+}
+
 class Draft {
   readonly #outlook: Outlook
   readonly #tracks: readonly Track[]
   readonly #epochs = new Set<EpochId>()
-  readonly #partitionBytes = new Map<string, number[]>()
+  readonly #partitions = new Map<string, Filled[]>()
   #turn: number
   #begun: boolean
   #taken = 0
@@ -152,7 +161,10 @@ class Draft {
   plan(): Plan {
     const credits = { urgent: 0, internal: 0, normal: 0, deferred: 0 }
     // A lane that has nothing to send saves no credit, or it could burst past the others later.
-    for (const track of this.#tracks) credits[track.lane] = track.taken === track.queue.length ? 0 : track.credit
+    for (const track of this.#tracks) {
+      const isEmpty = track.taken === track.queue.length && this.#outlook.isWhole(track.lane)
+      credits[track.lane] = isEmpty ? 0 : track.credit
+    }
     return {
       parts: this.#tracks.filter((track) => track.taken > 0),
       messages: this.#messages,
@@ -185,13 +197,13 @@ class Draft {
       this.#full = this.#cut = true
       return
     }
-    const inPartition = this.#bytesOf(topic)
-    const before = inPartition[partition] ?? 0
-    if (before > 0 && before + bytes > route.partitionMaxBytes) {
+    const filled = this.#filled(topic, partition)
+    if (filled.messages > 0 && (filled.bytes + bytes > route.partitionMaxBytes || filled.messages >= this.#outlook.limits.partitionMessages)) {
       track.closed = this.#cut = true
       return
     }
-    inPartition[partition] = before + bytes
+    filled.messages += 1
+    filled.bytes += bytes
     this.#messages += 1
     this.#bytes += bytes
     if (!free) track.credit -= bytes
@@ -208,15 +220,16 @@ class Draft {
 
   #admitsEpoch(track: Track, epoch: EpochId): boolean {
     if (track.epoch === epoch) return true
-    if (!this.#epochs.has(epoch) && this.#epochs.size >= this.#outlook.limits.epochs) return false
+    // The head of each lane may always go, or a long old epoch of one lane would starve the others.
+    if (track.epoch !== undefined && !this.#epochs.has(epoch) && this.#epochs.size >= this.#outlook.limits.epochs) return false
     this.#epochs.add(epoch)
     track.epoch = epoch
     return true
   }
 
-  #bytesOf(topic: string): number[] {
-    let bytes = this.#partitionBytes.get(topic)
-    if (bytes === undefined) this.#partitionBytes.set(topic, (bytes = []))
-    return bytes
+  #filled(topic: string, partition: number): Filled {
+    let partitions = this.#partitions.get(topic)
+    if (partitions === undefined) this.#partitions.set(topic, (partitions = []))
+    return (partitions[partition] ??= { messages: 0, bytes: 0 })
   }
 }

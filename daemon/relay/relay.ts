@@ -4,7 +4,7 @@
  */
 import type { Clock, Random } from '../clock.ts'
 import type { Component } from '../component.ts'
-import type { Kafka, Log, OutboxReader, OutboxWriter } from '../ports.ts'
+import type { Kafka, KafkaTimeouts, Log, OutboxReader, OutboxWriter } from '../ports.ts'
 import { Backoff } from './backoff.ts'
 import { LinkFailure } from './failure.ts'
 import { Forwarder, sayClockHolds } from './forwarder.ts'
@@ -55,6 +55,8 @@ export class Relay implements Component {
   #kafka: Kafka | undefined
   #stopping = false
   #fencedMs = -Infinity
+  /** Of the life that is. */
+  #timeouts: KafkaTimeouts | undefined
   #running: Promise<void> | undefined
   #unsubscribe: (() => void) | undefined
   #die: (error: unknown) => void = () => undefined
@@ -115,7 +117,8 @@ export class Relay implements Component {
   }
 
   state(): RelayState {
-    const patience = patienceMs(this.#pace.timeouts()) + this.#pace.targetMs()
+    const timeouts = [this.#pace.timeouts(), ...(this.#timeouts === undefined ? [] : [this.#timeouts])]
+    const patience = Math.max(...timeouts.map(patienceMs)) + this.#pace.targetMs()
     return this.#board.state(this.#forwarder.isIdle, patience, this.#pace.bytesPerSecond())
   }
 
@@ -167,8 +170,10 @@ export class Relay implements Component {
   }
 
   #open(kafka: Kafka, leave: AbortSignal): Promise<Link> {
+    const timeouts = this.#pace.timeouts()
+    this.#timeouts = timeouts
     return Link.open(kafka, {
-      timeouts: this.#pace.timeouts(), clock: this.#ports.clock, leave, abandon: this.#abandon.signal, noteRoundTrip: (ms) => this.#pace.roundTrip(ms),
+      timeouts, clock: this.#ports.clock, leave, abandon: this.#abandon.signal, noteRoundTrip: (ms) => this.#pace.roundTrip(ms),
     })
   }
 
@@ -187,7 +192,10 @@ export class Relay implements Component {
 
   async #wait(failure: LinkFailure): Promise<void> {
     switch (failure.class) {
-      case 'refused': return this.#commands.sleep(this.#refusedBackoff.nextMs())
+      case 'refused': {
+        this.#board.enter('backing-off')
+        return this.#commands.sleep(this.#refusedBackoff.nextMs())
+      }
       case 'transient': return this.#waitOut('backing-off', failure.message, failure, this.#backoff.nextMs())
       case 'alarm': return this.#waitOut('alarmed', failure.message, failure, ALARM_MS * (1 + this.#ports.random.unit() / 2))
       case 'fenced': return this.#waitFenced(failure)

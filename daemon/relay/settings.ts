@@ -35,5 +35,8 @@ export interface RelaySettings {
 export const TRANSACTION_MAX_MESSAGES = 10_000
 export const TRANSACTION_MAX_BYTES = 4 * 1024 * 1024
 
+/** Per partition: the client's own grouping gets slow with more (its cost is quadratic). */
+export const PARTITION_MAX_MESSAGES = 2_000
+
 /** Epochs in one transaction: each costs round trips of its own, for its group's positions. */
 export const TRANSACTION_MAX_EPOCHS = 8

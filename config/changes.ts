@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Settings } from './settings.ts'
 
 /** The part of the program that a change concerns. */
-export type ConcernedComponent =
+type ConcernedComponent =
   | 'gateway' | 'listener' | 'connection' | 'topics' | 'admission' | 'outbox' | 'ledger' | 'relay' | 'etcd' | 'patches'
   | 'metrics' | 'page' | 'control' | 'log' | 'shutdown'
 
@@ -66,6 +66,8 @@ export function changes(before: Settings, after: Settings): readonly Change[] {
 function differing(before: unknown, after: unknown, path: readonly string[]): readonly (readonly string[])[] {
   if (isDeepStrictEqual(before, after)) return []
   if (!isRecord(before) || !isRecord(after)) return [path]
+  // Another variant of a union: its fields are others, and only the whole can be named.
+  if (before['kind'] !== after['kind'] || before['mechanism'] !== after['mechanism']) return [path]
   const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])]
   return keys.flatMap(key => differing(before[key], after[key], [...path, key]))
 }
@@ -77,7 +79,7 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 /** Settings that follow from a key which is reported itself. */
 const DERIVED = /\.(maxPacketBytes|topicParts|filter|parts)$/
 /** Values that are one scalar in the file and several fields in the settings. */
-const WHOLE = /^(.*\.(?:url|listen|from|auth|sasl))\.(?:href|secure|host|port|kind|pointer|regex|part|name|mechanism|token)\b.*$/
+const WHOLE = /^(.*\.(?:url|listen|from))\.(?:href|secure|host|port|pointer|regex|part|name)$/
 
 /** From the path of a setting to the key of the file; undefined for what is derived. */
 function keyPath(path: readonly string[]): string | undefined {

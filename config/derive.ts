@@ -60,7 +60,6 @@ function deriveListener(listener: Listener): ListenerSettings {
     maxConnections: listener.maxConnections,
     connectsPerSecond: listener.connectsPerSecond,
     maxKeepaliveMs: listener.maxKeepalive,
-    connectTimeoutMs: listener.connectTimeout,
     inFlightPerConnection: listener.inFlightPerConnection,
   }
 }
@@ -83,7 +82,6 @@ function deriveConnection(connection: Connection): ConnectionSettings {
     sessionExpiryMs: connection.sessionExpiry,
     receiveMaximum: connection.receiveMaximum,
     keepaliveMs: connection.keepalive,
-    connectTimeoutMs: connection.connectTimeout,
     username: connection.username,
     passwordFile: connection.passwordFile,
     tls: urls.some(url => url.secure) ? clientTls(connection.tls ?? {}) : undefined,
@@ -92,12 +90,11 @@ function deriveConnection(connection: Connection): ConnectionSettings {
 }
 
 function clientTls(tls: NonNullable<Connection['tls']>): ClientTlsSettings {
-  return { ca: tls.ca, cert: tls.cert, key: tls.key, serverName: tls.serverName }
+  return { ca: tls.ca, cert: tls.cert, key: tls.key }
 }
 
 function deriveTopic(topic: Mqtt['topics'][string], mqtt: Mqtt): TopicSettings {
-  const all = [...Object.keys(mqtt.listen ?? {}), ...Object.keys(mqtt.connect ?? {})]
-  return { ...topic.pattern, qos: topic.qos, sources: topic.sources ?? all }
+  return { ...topic.pattern, qos: topic.qos, sources: topic.sources ?? Object.keys(mqtt.connect ?? {}) }
 }
 
 function deriveLimits(limits: Config['limits']): LimitSettings {
@@ -131,20 +128,17 @@ export function overrideOf(limits: Config['limits'], name: string): Omit<LimitSe
   }
 }
 
-/** Other spellings of the keywords of RFC 5424 section 6.2.1 (syslog(3) has them too). */
-const SYSLOG_ALIASES: Readonly<Record<string, string>> = { panic: 'emerg', emergency: 'emerg', critical: 'crit', error: 'err', warn: 'warning' }
-/** In the order of their numbers. */
+/** RFC 5424 section 6.2.1, in the order of the numbers. */
 export const SYSLOG_SEVERITIES = ['emerg', 'alert', 'crit', 'err', 'warning', 'notice', 'info', 'debug'] as const
 
-/** The RFC's keyword for a name, an alias or a number 0 to 7; undefined when it is none. */
-export function syslogSeverity(word: string): string | undefined {
-  const name = SYSLOG_ALIASES[word.toLowerCase()] ?? word.toLowerCase()
-  return /^[0-7]$/.test(name) ? SYSLOG_SEVERITIES[Number(name)] : SYSLOG_SEVERITIES.find(known => known === name)
+/** A number 0 to 7 as the RFC's keyword; any other word in lower case. */
+export function syslogSeverity(word: string): string {
+  return /^[0-7]$/.test(word) ? SYSLOG_SEVERITIES[Number(word)] ?? word : word.toLowerCase()
 }
 
 function urgentOf({ from, urgent }: Config['limits']['severity']): readonly string[] {
-  if (from.kind === 'syslog') return [...new Set((urgent ?? ['emerg', 'alert', 'crit', 'err']).map(word => present(syslogSeverity(word))))]
-  return (urgent ?? ['error', 'fatal']).map(word => word.toLowerCase())
+  const words = urgent ?? ['error', 'fatal']
+  return [...new Set(words.map(word => from.kind === 'syslog' ? syslogSeverity(word) : word.toLowerCase()))]
 }
 
 function deriveBuffer(buffer: Config['buffer'], diskBytes: number | undefined): BufferSettings {

@@ -3,11 +3,11 @@ import { dirname, join } from 'node:path'
 import type { Origin, Problem } from './problem.ts'
 
 /** A config file is a page of text. What is bigger is the wrong file. */
-export const MAX_FILE_BYTES = 1024 * 1024
+const MAX_FILE_BYTES = 1024 * 1024
 const MAX_FILES = 100
 
-export interface FileText { readonly path: string; readonly text: string }
-export type FileResult = FileText | { readonly problem: Problem }
+interface FileText { readonly path: string; readonly text: string }
+type FileResult = FileText | { readonly problem: Problem }
 
 /** The main file, then `config.d/*.yaml` beside it in the order of their names (bytewise). Never throws. */
 export function readConfigFiles(path: string): readonly FileResult[] {

@@ -21,8 +21,9 @@ export interface FragmentResult {
   readonly problems: readonly Problem[]
 }
 
-/** Nesting that no real config reaches; also ends an alias that contains itself. */
+/** Nesting that no real config reaches. */
 const MAX_DEPTH = 32
+const TOO_DEEP = 'nested too deeply to be read; write it flatter'
 /** Nodes after aliases are expanded: an "anchor bomb" stops here, in a few milliseconds. */
 const MAX_NODES = 20_000
 
@@ -41,17 +42,38 @@ interface Reading {
 /** Parses one YAML 1.2 document whose root is a map. An empty text is an empty map. Never throws. */
 export function parseFragment(source: string, text: string, environment: Environment): FragmentResult {
   const lines = new LineCounter()
-  const documents = parseAllDocuments(text, {
-    lineCounter: lines, prettyErrors: false, uniqueKeys: true, strict: true, logLevel: 'silent',
-  })
-  const first = Array.isArray(documents) ? documents[0] : undefined
+  const documents = parseDocuments(text, lines)
+  if (documents === undefined) {
+    return { fragment: undefined, problems: [{ severity: 'error', origin: { source, line: 1, column: 1 }, path: [], message: TOO_DEEP }] }
+  }
+  const first = documents[0]
   if (first === undefined) return { fragment: fragmentOf(source, objectOf([]), new Map()), problems: [] }
   const reading: Reading = { source, document: first, lines, environment, problems: [], places: new Map(), nodes: 0 }
-  for (const error of [...first.errors, ...first.warnings]) complain(reading, error.pos[0], [], explain(error, text))
+  for (const error of worthTelling(first)) complain(reading, error.pos[0], [], explain(error, text))
   if (documents.length > 1) complain(reading, documents[1]?.range[0] ?? 0, [], 'a second document begins here; keep one, without "---"')
   // A key written twice can still be read; anything else would make the rest a guess.
-  if (first.errors.some(({ code }) => code !== 'DUPLICATE_KEY') || documents.length > 1) return { fragment: undefined, problems: reading.problems }
+  if (!first.errors.every(isDuplicate) || documents.length > 1) return { fragment: undefined, problems: reading.problems }
   return readRoot(reading, first.contents)
+}
+
+/** Undefined when the parser, which is recursive, ran out of stack. */
+function parseDocuments(text: string, lines: LineCounter): readonly Document.Parsed[] | undefined {
+  try {
+    const parsed = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true, strict: true, logLevel: 'silent' })
+    return Array.isArray(parsed) ? parsed : []
+  } catch (error) {
+    if (error instanceof RangeError) return undefined
+    throw error
+  }
+}
+
+/** After the first place that can't be read, the parser guesses; what it finds then follows from the first. */
+function worthTelling({ errors, warnings }: Document.Parsed): readonly YAMLError[] {
+  return [...errors.filter(isDuplicate), ...errors.filter(error => !isDuplicate(error)).slice(0, 1), ...warnings]
+}
+
+function isDuplicate({ code }: YAMLError): boolean {
+  return code === 'DUPLICATE_KEY'
 }
 
 /** A layer that is no file: a committed patch, an override. Nothing in it is interpolated. */
@@ -90,7 +112,7 @@ function readNode(reading: Reading, node: ParsedNode | null, path: Path, keyOrig
   const start = node?.range[0]
   const value = start === undefined ? keyOrigin ?? { source: reading.source } : originAt(reading, start)
   reading.places.set(placeKey(path), { key: keyOrigin, value })
-  if (path.length > MAX_DEPTH) return refuse(reading, value, path, `nested more than ${MAX_DEPTH} levels deep; an alias may contain itself`)
+  if (path.length > MAX_DEPTH) return refuse(reading, value, path, `nested more than ${MAX_DEPTH} levels deep; write it flatter`)
   if (isFull(reading)) return reading.nodes === MAX_NODES + 1 ? refuse(reading, value, path, TOO_MANY) : null
   if (isAlias(node)) return readAlias(reading, node, path, keyOrigin)
   if (isScalar(node)) return readScalar(reading, node, path)
@@ -127,9 +149,11 @@ function keyName(key: ParsedNode | null): string | undefined {
 
 function readAlias(reading: Reading, node: ParsedNode, path: Path, keyOrigin: Origin | undefined): Json {
   if (!isAlias(node)) return null
-  const target = node.resolve(reading.document)
-  if (target !== undefined) return readNode(reading, target as ParsedNode, path, keyOrigin)
-  return refuse(reading, originAt(reading, node.range?.[0] ?? 0), path, `no anchor &${node.source} before this alias; write the value out`)
+  const origin = originAt(reading, node.range?.[0] ?? 0)
+  const target = node.resolve(reading.document) as ParsedNode | undefined
+  if (target === undefined) return refuse(reading, origin, path, `no anchor &${node.source} before this alias; write the value out`)
+  if (target.range[0] <= node.range[0] && node.range[0] < target.range[2]) return refuse(reading, origin, path, `*${node.source} stands inside of what it names; write the value out`)
+  return readNode(reading, target, path, keyOrigin)
 }
 
 function readScalar(reading: Reading, node: Scalar.Parsed, path: Path): Json {
@@ -179,6 +203,7 @@ function explain(error: YAMLError, text: string): string {
   }
   const lineStart = text.lastIndexOf('\n', error.pos[0] - 1) + 1
   const line = text.slice(lineStart, Math.max(text.indexOf('\n', error.pos[0]), error.pos[0]))
+  if (error.message.includes('call stack')) return TOO_DEEP
   if (/[{[].*\$\{/.test(line)) return 'inside { } or [ ] a reference needs quotes; write for example { id: "${NAME}" }'
   return `not valid YAML: ${error.message}`
 }

@@ -14,7 +14,7 @@ export interface Host {
 }
 
 /** A default that depends on the box, and what it was taken from. */
-export interface HostDefault {
+interface HostDefault {
   readonly path: Path
   readonly value: Json
   readonly source: string

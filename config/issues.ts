@@ -92,10 +92,13 @@ function exampleAt(path: Path, root: z.core.$ZodType): string {
   return example === undefined ? '' : `; write for example ${String(path[path.length - 1])}: ${yamlOf(example as Json)}`
 }
 
+/** Text that YAML reads as text without quotes, in braces too. */
+const PLAIN = /^(?!(?:true|false|null)$)[A-Za-z/](?:[A-Za-z0-9/:._+=-]*[A-Za-z0-9/._+=-])?$/i
+
 /** A value as one writes it in the file. */
 export function yamlOf(value: Json): string {
   if (Array.isArray(value)) return `[${value.map(yamlOf).join(', ')}]`
   if (isObject(value)) return `{ ${Object.entries(value).map(([key, item]) => `${key}: ${yamlOf(item)}`).join(', ')} }`
-  if (typeof value === 'string' && !/^[A-Za-z/][A-Za-z0-9/:._+=-]*$/.test(value)) return JSON.stringify(value)
+  if (typeof value === 'string' && !PLAIN.test(value)) return JSON.stringify(value)
   return String(value)
 }

@@ -31,12 +31,14 @@ export class ConfigError extends Error {
 /** `config.yaml:3:19 mqtt.connect.plant.receiveMaximum: 70000 is too big; at most 65535` */
 export function formatProblem(problem: Problem): string {
   const path = formatPath(problem.path)
-  return `${formatOrigin(problem.origin)} ${path === '' ? '' : `${path}: `}${problem.message}`
+  // The colon keeps a lone label apart from the path.
+  const place = `${formatOrigin(problem.origin)}${problem.origin.line === undefined ? ':' : ''}`
+  return `${place} ${path === '' ? '' : `${path}: `}${problem.message}`
 }
 
-/** `config.yaml:3:19`, or the label alone; the colon after a lone label keeps it apart from the path. */
+/** `config.yaml:3:19`, or the label alone. */
 export function formatOrigin(origin: Origin): string {
-  if (origin.line === undefined) return `${origin.source}:`
+  if (origin.line === undefined) return origin.source
   return `${origin.source}:${origin.line}:${origin.column ?? 1}`
 }
 

@@ -2,8 +2,8 @@ import { type Json, isObject, objectOf } from './merge.ts'
 
 const HIDDEN = '(hidden)'
 /** Keys that would hold a secret. The schema has none, but a config that fails validation may. */
-const SECRET_KEY = /(password|passwd|secret|token|passphrase|privatekey|credential)$/i
-const USERINFO = /([a-z][a-z0-9+.-]*:\/\/)[^/@\s]*@/gi
+const SECRET_KEY = /(password|passwd|secret|token|passphrase|privatekey|credential)s?$/i
+const USERINFO = /([a-z][a-z0-9+.-]*:\/\/)[^/\s]*@/gi
 
 /** A copy for people's eyes: no value under a key that names a secret, no user or password in a URL. */
 export function redact(value: Json, key = ''): Json {

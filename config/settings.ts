@@ -52,7 +52,6 @@ export interface ListenerSettings {
   readonly maxConnections: number
   readonly connectsPerSecond: number
   readonly maxKeepaliveMs: number
-  readonly connectTimeoutMs: number
   readonly inFlightPerConnection: { readonly messages: number; readonly bytes: number }
 }
 
@@ -79,7 +78,6 @@ export interface ClientTlsSettings {
   readonly ca: string | undefined
   readonly cert: string | undefined
   readonly key: string | undefined
-  readonly serverName: string | undefined
 }
 
 export interface ConnectionSettings {
@@ -90,7 +88,6 @@ export interface ConnectionSettings {
   readonly sessionExpiryMs: number
   readonly receiveMaximum: number
   readonly keepaliveMs: number
-  readonly connectTimeoutMs: number
   readonly username: string | undefined
   readonly passwordFile: string | undefined
   /** Present exactly if the URLs are mqtts. */
@@ -100,7 +97,7 @@ export interface ConnectionSettings {
 
 export interface TopicSettings extends TopicPattern {
   readonly qos: 0 | 1 | 2
-  /** Names of the listeners and connections that it applies to; never empty. */
+  /** Names of the connections that subscribe to it. */
   readonly sources: readonly string[]
 }
 
@@ -120,12 +117,12 @@ export interface OverrideSettings extends BucketSettings {
 export interface LimitSettings {
   readonly global: BucketSettings
   readonly perDevice: BucketSettings
-  /** In the order in which they are tried. */
+  /** Sorted by name; what an entry leaves open is taken from `perDevice`. The most specific pattern wins. */
   readonly overrides: readonly OverrideSettings[]
   readonly overLimit: 'defer' | 'shed'
   readonly severity: {
     readonly from: SeverityFrom
-    /** In lower case; compare in lower case. For syslog the keywords of RFC 5424 (emerg … debug). */
+    /** In lower case; compare in lower case. For syslog, numbers are replaced by keywords. Without meaning for a pattern. */
     readonly urgent: readonly string[]
     readonly reserveFraction: number
   }

@@ -31,7 +31,7 @@ export function suggestKey(key: string, known: readonly string[], everywhere: re
   return known.length === 0 ? 'remove it' : `known here: ${known.join(', ')}`
 }
 
-/** The nearest word, if it is near enough to be a slip: one edit for each three letters, or another case. */
+/** The nearest word, if it is near enough to be a slip: one edit for each three letters, another case, or cut short. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   const folded = fold(word)
   const scored = candidates
@@ -39,7 +39,9 @@ export function nearest(word: string, candidates: readonly string[]): string | u
     .sort((a, b) => a.edits - b.edits)
   const best = scored[0]
   if (best === undefined || word.length > 100) return undefined
-  return best.edits <= Math.max(1, Math.floor(Math.min(word.length, best.candidate.length) / 3)) ? best.candidate : undefined
+  if (best.edits <= Math.max(1, Math.floor(Math.min(word.length, best.candidate.length) / 3))) return best.candidate
+  const longer = candidates.filter(candidate => folded.length >= 3 && fold(candidate).startsWith(folded))
+  return longer.length === 1 ? longer[0] : undefined
 }
 
 /** `max_connections`, `max-connections` and `maxConnections` are one word. */

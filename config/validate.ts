@@ -5,7 +5,7 @@ import { allRelations } from './relations.ts'
 import { type Config, configSchema, type Section } from './schema.ts'
 
 /** Either a config that can be used, or at least one finding of severity `error`. */
-export interface Validation {
+interface Validation {
   readonly config: Config | undefined
   readonly findings: readonly Finding[]
 }

@@ -58,7 +58,7 @@ function* etcdLink({ etcd }: Pick<Config, 'etcd'>): Iterable<Finding> {
   if (etcd === undefined) return
   yield* schemeMatchesTls(etcd.endpoints, etcd.tls, ['etcd', 'endpoints'], ['etcd'], 'http', 'https')
   yield* clientCertificate(etcd.tls, ['etcd'])
-  yield* usernameWithPassword(etcd, ['etcd'], false)
+  yield* usernameWithPassword(etcd, ['etcd'])
   if (etcd.username !== undefined && etcd.passwordFile === undefined) yield wrong(['etcd', 'username'], 'a user name without a password; add passwordFile: /path')
   if (etcd.username !== undefined && etcd.endpoints.some(({ secure, host }) => !secure && !isLoopback(host))) {
     yield warning(['etcd', 'endpoints'], 'the password goes over the network in clear; write https://')

@@ -8,7 +8,7 @@ import { type Relation, relation, wrong } from './relation.ts'
 export function bufferRelations(diskBytes: number | undefined): readonly Relation[] {
   return [
     relation(['buffer'], ({ buffer }) => fitsTheDisk(buffer, diskBytes)),
-    relation(['buffer', 'limits'], commitHoldsOne),
+    relation(['buffer'], ({ buffer }) => weights(buffer)),
     relation(['buffer', 'mqtt'], dedupePart),
   ]
 }
@@ -32,17 +32,17 @@ function approximate(bytes: number): string {
   return `${Math.floor(bytes / unit)}${unit === 2 ** 30 ? 'GiB' : 'MiB'}`
 }
 
-function* commitHoldsOne({ buffer, limits }: Pick<Config, 'buffer' | 'limits'>): Iterable<Finding> {
-  if (buffer.commit.maxBytes >= limits.maxMessageBytes) return
-  yield wrong(['buffer', 'commit', 'maxBytes'], `${formatSize(buffer.commit.maxBytes)} can never hold a message of limits.maxMessageBytes; write at least ${formatSize(limits.maxMessageBytes)}`)
+function* weights({ lanes }: Config['buffer']): Iterable<Finding> {
+  if (Object.values(lanes).every(({ weight }) => weight === 0)) yield wrong(['buffer', 'lanes'], 'all weights are 0; write at least 1 for one lane')
 }
 
 function* dedupePart({ buffer, mqtt }: Pick<Config, 'buffer' | 'mqtt'>): Iterable<Finding> {
   const { from } = buffer.dedupe
   const path = ['buffer', 'dedupe', 'from']
   if (from.kind === 'topic') {
-    const known = [...new Set(Object.values(mqtt.topics).flatMap(topic => topic.pattern.parts))]
-    if (!known.includes(from.part)) yield wrong(path, `no topic pattern has a part {${from.part}}; write one of ${known.map(part => `{${part}}`).join(', ')}, or add it to a pattern`)
+    const parts = Object.values(mqtt.topics).flatMap(topic => topic.pattern.parts)
+    if (from.part === 'device' || from.part === 'stream') yield wrong(path, `{${from.part}} is the same for many messages; write the part that holds the message id`)
+    else if (!parts.includes(from.part)) yield wrong(path, `no topic pattern has a part {${from.part}}; add a level {${from.part}} to one, or write json:/id`)
   }
   const speaks5 = Object.values(mqtt.connect ?? {}).some(connection => connection.protocolVersion === 5)
   if (from.kind === 'user-property' && !speaks5) {

@@ -2,7 +2,6 @@ import type { Finding } from '../issues.ts'
 import type { Config } from '../schema.ts'
 import { isLoopback } from '../schema/scalars.ts'
 import { templateParts } from '../schema/topic.ts'
-import { formatSize } from '../units.ts'
 import { clientCertificate } from './links.ts'
 import { type Relation, relation, warning, wrong } from './relation.ts'
 
@@ -11,7 +10,6 @@ type Kafka = NonNullable<Config['kafka']>
 export const kafkaRelations: readonly Relation[] = [
   relation(['kafka'], ({ kafka }) => kafka === undefined ? [] : topics(kafka)),
   relation(['kafka', 'mqtt'], ({ kafka, mqtt }) => kafka === undefined ? [] : templateHasParts(kafka, mqtt)),
-  relation(['kafka', 'limits'], ({ kafka, limits }) => kafka === undefined ? [] : transactionHoldsOne(kafka, limits)),
   relation(['kafka'], ({ kafka }) => kafka === undefined ? [] : login(kafka)),
   relation(['kafka'], ({ kafka }) => clientCertificate(kafka?.tls, ['kafka'])),
 ]
@@ -38,18 +36,13 @@ function isOwn(topic: string, prefix: string): boolean {
 }
 
 function* templateHasParts(kafka: Kafka, mqtt: Config['mqtt']): Iterable<Finding> {
-  for (const part of new Set(templateParts(kafka.topic))) {
+  // {stream} is the name of the pattern where that has no such part.
+  for (const part of new Set(templateParts(kafka.topic).filter(name => name !== 'stream'))) {
     const without = Object.entries(mqtt.topics).filter(([, { pattern }]) => !pattern.parts.includes(part))
     if (without.length === 0) continue
     const names = without.map(([name]) => `mqtt.topics.${name}`).join(', ')
     yield wrong(['kafka', 'topic'], `{${part}} is no part of ${names}; add a level {${part}} there, or write a topic without it`)
   }
-}
-
-function* transactionHoldsOne(kafka: Kafka, limits: Config['limits']): Iterable<Finding> {
-  const { maxBytes } = kafka.transaction
-  if (maxBytes >= limits.maxMessageBytes) return
-  yield wrong(['kafka', 'transaction', 'maxBytes'], `${formatSize(maxBytes)} can never hold a message of limits.maxMessageBytes; write at least ${formatSize(limits.maxMessageBytes)}`)
 }
 
 function* login(kafka: Kafka): Iterable<Finding> {

@@ -5,14 +5,14 @@ import type { Config } from '../schema.ts'
 import { HOUR } from '../schema/scalars.ts'
 import type { BucketSettings } from '../settings.ts'
 import { formatDuration, formatPercent, formatSize } from '../units.ts'
-import { type Relation, relation, wrong } from './relation.ts'
+import { type Relation, relation, warning, wrong } from './relation.ts'
 
 type Limits = Config['limits']
 
 export const limitRelations: readonly Relation[] = [
   relation(['limits'], ({ limits }) => buckets(limits)),
   relation(['limits'], ({ limits }) => inFlight(limits)),
-  relation(['limits'], ({ limits }) => syslogWords(limits)),
+  relation(['limits'], ({ limits }) => severityWords(limits)),
 ]
 
 function* buckets(limits: Limits): Iterable<Finding> {
@@ -50,10 +50,15 @@ function* inFlight(limits: Limits): Iterable<Finding> {
     `${formatSize(limits.inFlight.bytes)} can never hold a message of limits.maxMessageBytes; write at least ${formatSize(limits.maxMessageBytes)}`)
 }
 
-function* syslogWords({ severity }: Limits): Iterable<Finding> {
+/** The keywords, and what else people call them (syslog(3)). */
+const SYSLOG_WORDS: ReadonlySet<string> = new Set([...SYSLOG_SEVERITIES, 'emergency', 'panic', 'critical', 'error', 'warn', 'information', 'fatal'])
+
+function* severityWords({ severity }: Limits): Iterable<Finding> {
+  const path = ['limits', 'severity', 'urgent']
+  if (severity.from.kind === 'pattern' && severity.urgent !== undefined) yield warning(path, 'with a pattern, every match is urgent and this list has no meaning; remove it')
   if (severity.from.kind !== 'syslog') return
   for (const [index, word] of (severity.urgent ?? []).entries()) {
-    if (syslogSeverity(word) !== undefined) continue
-    yield wrong(['limits', 'severity', 'urgent', index], `${JSON.stringify(word)} is no syslog severity; write ${SYSLOG_SEVERITIES.join(', ')}, or 0 to 7`)
+    if (SYSLOG_WORDS.has(syslogSeverity(word))) continue
+    yield wrong([...path, index], `${JSON.stringify(word)} is no syslog severity; write ${SYSLOG_SEVERITIES.join(', ')}, or 0 to 7`)
   }
 }

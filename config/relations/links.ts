@@ -24,11 +24,11 @@ export function* schemeMatchesTls(
   }
 }
 
-/** MQTT 3.1.1 has no password without a user name ([MQTT-3.1.2-22]); MQTT 5 has. */
+/** MQTT 3.1.1 has no password without a user name ([MQTT-3.1.2-22]), and no broker or etcd wants one. */
 export function* usernameWithPassword(
-  login: { readonly username?: string | undefined; readonly passwordFile?: string | undefined }, path: Path, mayBePasswordOnly: boolean,
+  login: { readonly username?: string | undefined; readonly passwordFile?: string | undefined }, path: Path,
 ): Iterable<Finding> {
-  if (login.passwordFile !== undefined && login.username === undefined && !mayBePasswordOnly) {
+  if (login.passwordFile !== undefined && login.username === undefined) {
     yield wrong([...path, 'passwordFile'], 'a password without a user name; add username')
   }
 }

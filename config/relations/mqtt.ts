@@ -2,7 +2,7 @@ import type { Finding } from '../issues.ts'
 import type { Path } from '../problem.ts'
 import type { Config } from '../schema.ts'
 import { isLoopback } from '../schema/scalars.ts'
-import { filtersOverlap } from '../schema/topic.ts'
+import { filterCovers, filtersOverlap } from '../schema/topic.ts'
 import { formatSize } from '../units.ts'
 import { clientCertificate, schemeMatchesTls, usernameWithPassword } from './links.ts'
 import { type Relation, relation, warning, wrong } from './relation.ts'
@@ -17,6 +17,7 @@ export const mqttRelations: readonly Relation[] = [
   relation(['mqtt'], ({ mqtt }) => eachConnection(mqtt, connectionRules)),
   relation(['mqtt'], ({ mqtt }) => sharedClientIds(mqtt)),
   relation(['mqtt'], ({ mqtt }) => sourceNames(mqtt)),
+  relation(['mqtt'], ({ mqtt }) => subscriptions(mqtt)),
   relation(['mqtt'], ({ mqtt }) => overlappingTopics(mqtt)),
 ]
 
@@ -85,7 +86,7 @@ function* connectionRules(connection: Connection, path: Path): Iterable<Finding>
 }
 
 function* connectionLogin(connection: Connection, inClear: boolean, path: Path): Iterable<Finding> {
-  yield* usernameWithPassword(connection, path, connection.protocolVersion === 5)
+  yield* usernameWithPassword(connection, path)
   if (connection.passwordFile !== undefined && inClear) yield warning([...path, 'passwordFile'], 'the password goes over the network in clear; write mqtts://')
 }
 
@@ -108,26 +109,38 @@ function* sourceNames(mqtt: Mqtt): Iterable<Finding> {
   const connections = Object.keys(mqtt.connect ?? {})
   const both = connections.filter(name => listeners.includes(name))
   for (const name of both) yield wrong(['mqtt', 'connect', name], 'a listener has this name too; rename one, since counts are kept by name')
-  const known = [...listeners, ...connections]
-  if (known.length === 0) yield warning(['mqtt'], 'no listener and no connection: nothing can arrive; add mqtt.listen or mqtt.connect')
-  for (const [topic, { sources }] of Object.entries(mqtt.topics)) {
-    for (const [index, source] of (sources ?? []).entries()) {
-      if (known.includes(source)) continue
-      yield wrong(['mqtt', 'topics', topic, 'sources', index], `there is no listener or connection ${JSON.stringify(source)}; write ${known.join(', ') || 'one that exists'}`)
-    }
-  }
-  if (Object.keys(mqtt.topics).length === 0) yield warning(['mqtt', 'topics'], 'no topic is named: every message is dropped; add one with a pattern')
+  if (listeners.length + connections.length === 0) yield warning(['mqtt'], 'no listener and no connection: nothing can arrive; add mqtt.listen or mqtt.connect')
 }
 
-/** A broker may send a message once for each subscription that matches (MQTT 5 section 3.3.4): a duplicate. */
+function* subscriptions(mqtt: Mqtt): Iterable<Finding> {
+  const connections = Object.keys(mqtt.connect ?? {})
+  const topics = Object.entries(mqtt.topics)
+  if (topics.length === 0) yield wrong(['mqtt', 'topics'], 'no topic is named, so that every message would be dropped; add one such as { device-logs: { pattern: "devices/{device}/logs/{stream}" } }')
+  for (const [topic, { sources }] of topics) {
+    for (const [index, source] of (sources ?? []).entries()) {
+      if (connections.includes(source)) continue
+      const remedy = connections.length === 0 ? 'remove sources' : `write ${connections.join(', ')}`
+      yield wrong(['mqtt', 'topics', topic, 'sources', index], `there is no mqtt.connect.${source} (a listener takes every topic); ${remedy}`)
+    }
+  }
+  const idle = connections.filter(name => topics.length > 0 && !topics.some(([, { sources }]) => sources?.includes(name) ?? true))
+  for (const name of idle) yield wrong(['mqtt', 'connect', name], 'no topic has it among its sources, so that it would subscribe to nothing; add it to one, or remove it')
+}
+
+/**
+ * The first pattern that matches counts, and a broker may send a message once for each subscription that matches
+ * (MQTT 5 section 3.3.4). So a special case may stand before the pattern that covers it, and nothing else may overlap.
+ */
 function* overlappingTopics(mqtt: Mqtt): Iterable<Finding> {
   const topics = Object.entries(mqtt.topics)
-  for (const [index, [name, topic]] of topics.entries()) {
-    for (const [otherName, other] of topics.slice(0, index)) {
-      const common = topic.sources === undefined || other.sources === undefined || topic.sources.some(source => other.sources?.includes(source))
-      if (!common || !filtersOverlap(topic.pattern.filter, other.pattern.filter)) continue
-      yield wrong(['mqtt', 'topics', name, 'pattern'], `a topic can match this and mqtt.topics.${otherName} (${other.pattern.pattern}): `
-        + 'which of the two it belongs to is open, and a broker may send it twice; make them differ, or give them different sources')
+  for (const [index, [name, { pattern }]] of topics.entries()) {
+    for (const [otherName, { pattern: earlier }] of topics.slice(0, index)) {
+      const path = ['mqtt', 'topics', name, 'pattern']
+      if (filterCovers(earlier.filter, pattern.filter)) {
+        yield wrong(path, `mqtt.topics.${otherName} (${earlier.pattern}) stands before it and matches all that it matches; put the special case first, or remove it`)
+      } else if (filtersOverlap(earlier.filter, pattern.filter) && !filterCovers(pattern.filter, earlier.filter)) {
+        yield wrong(path, `some topics match this and mqtt.topics.${otherName} (${earlier.pattern}), and a broker may send each of them twice; write patterns that do not overlap`)
+      }
     }
   }
 }

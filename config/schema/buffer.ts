@@ -4,7 +4,7 @@ import { readPointer } from './pointer.ts'
 import { DAY, duration, durationOr, GIB, KIB, MIB, MINUTE, scalar, SECOND, size, sizeOr, TIB } from './scalars.ts'
 
 const lane = (weight: number, whenFull: 'block' | 'drop-oldest') => z.strictObject({
-  weight: z.int().min(1).max(100).default(weight).meta({ description: 'Share of the uplink, compared with the other lanes.' }),
+  weight: z.int().min(0).max(100).default(weight).meta({ description: 'Share of the uplink, compared with the other lanes; 0 for what they leave.' }),
   whenFull: z.enum(['block', 'drop-oldest']).default(whenFull).meta({ description: 'When the buffer is full: devices wait, or the oldest of this lane are dropped with a count.' }),
 }).prefault({})
 
@@ -43,7 +43,7 @@ export const bufferSchema = z.strictObject({
   }).prefault({}).meta({ description: 'The three lanes of the buffer.' }),
   commit: z.strictObject({
     maxDelay: durationOr({ auto: 'auto' as const }, 1, 5 * SECOND).prefault('auto').meta({ description: 'Longest wait for company before a commit. auto: by the kind of disk, up to 100ms.' }),
-    maxBytes: size(4 * KIB, 256 * MIB).prefault('4MiB').meta({ description: 'A commit takes no more than this; at least limits.maxMessageBytes.' }),
+    maxBytes: size(4 * KIB, 256 * MIB).prefault('4MiB').meta({ description: 'A commit leaves at once when this much waits.' }),
   }).prefault({}).meta({ description: 'Group commit: how many messages share one fsync.' }),
   dedupe: z.strictObject({
     from: dedupeFrom.prefault('none').meta({ description: 'Where a message id is read from: none, json:/pointer, topic:{part} or user-property:name (MQTT 5).' }),

@@ -40,7 +40,7 @@ export const kafkaSchema = z.strictObject({
   compression: z.enum(['gzip', 'none']).default('gzip').meta({ description: 'Compression of batches.' }),
   uplinkBytesPerSecond: byteRate({ min: KIB, max: 10_000 * MIB }).prefault('unlimited').meta({ description: 'Most bytes per second that are sent to Kafka, or unlimited.' }),
   transaction: z.strictObject({
-    maxBytes: size(16 * KIB, 256 * MIB).prefault('4MiB').meta({ description: 'Most payload bytes of one transaction; less on a slow link. At least limits.maxMessageBytes.' }),
+    maxBytes: size(16 * KIB, 4 * MIB).prefault('4MiB').meta({ description: 'Most bytes of one transaction, before compression; less on a slow link. One record alone may be larger.' }),
     linger: duration(0, 60 * SECOND).prefault('500ms').meta({ description: 'How long a transaction waits for more messages.' }),
     perSecond: z.number().min(0.01).max(100).default(2).meta({ description: 'Transactions per second while little is waiting.' }),
   }).prefault({}).meta({ description: 'How messages are gathered into Kafka transactions.' }),

@@ -31,7 +31,7 @@ export type SeverityFrom =
   | { readonly kind: 'json'; readonly pointer: readonly string[] }
   /** The priority in front of a syslog line, `<13>` (RFC 5424 section 6.2.1). */
   | { readonly kind: 'syslog' }
-  /** Source of a regular expression; its first group, or else the whole match, is the severity. */
+  /** Source of a regular expression; a payload that it matches is urgent. */
   | { readonly kind: 'pattern'; readonly regex: string }
 
 const severityFrom = scalar<SeverityFrom>(value => {
@@ -49,9 +49,9 @@ const severityFrom = scalar<SeverityFrom>(value => {
 }, { type: 'string', pattern: '^(none|syslog|json:/.*|pattern:.+)$' })
 
 const severitySchema = z.strictObject({
-  from: severityFrom.prefault('none').meta({ description: 'Where the severity is read from: none, syslog, json:/pointer or pattern:regex (first group).' }),
+  from: severityFrom.prefault('none').meta({ description: 'Where the severity is read from: none, syslog, json:/pointer, or pattern:regex (a match is urgent).' }),
   urgent: listOf(z.union([plainText(64), z.int().transform(String)], { error: 'write a word such as error, or a whole number' }), 1, 32).optional().meta({
-    description: 'Severities that travel in the urgent lane, in any case. Default: error and fatal; for syslog emerg, alert, crit and err.',
+    description: 'Severities that travel in the urgent lane, in any case; fatal includes syslog\'s emerg, alert and crit. Default: error and fatal. Without meaning for a pattern.',
   }),
   reserve: percent(0, 90).prefault('20%').meta({ description: 'Share of every limit that only urgent messages may use. Never an exemption.' }),
 })
@@ -59,7 +59,7 @@ const severitySchema = z.strictObject({
 export const limitsSchema = z.strictObject({
   global: bucket(20_000, '20MiB', '2s').prefault({}).meta({ description: 'Limit of the whole box.' }),
   perDevice: bucket(200, '256KiB', '5s').prefault({}).meta({ description: 'Limit of each device.' }),
-  overrides: named(overrideSchema, 1_000).prefault({}).meta({ description: 'Other limits for some devices. The first that matches, in the order of the names, is used.' }),
+  overrides: named(overrideSchema, 1_000).prefault({}).meta({ description: 'Other limits for some devices. Where several match, the most specific pattern counts.' }),
   overLimit: z.enum(['defer', 'shed']).default('defer').meta({ description: 'What becomes of a message beyond a device\'s limit: the low-priority lane, or dropped with a count.' }),
   severity: severitySchema.prefault({}).meta({ description: 'Which messages are urgent.' }),
   maxMessageBytes: size(1, 16 * MIB).prefault('256KiB').meta({ description: 'Largest payload; a larger one is dropped with a count.' }),

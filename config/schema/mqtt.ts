@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { clientTlsSchema, serverTlsSchema } from './tls.ts'
 import { topicPattern } from './topic.ts'
 import {
-  absolutePath, duration, endpoint, KIB, listOf, MIB, MINUTE, named, plainText, SECOND, size, text,
+  absolutePath, duration, endpoint, KIB, listOf, MIB, named, plainText, SECOND, size, text,
 } from './scalars.ts'
 
 const MQTT_URL = { plain: 'mqtt', secure: 'mqtts', plainPort: 1883, securePort: 8883 }
@@ -28,7 +28,6 @@ const listenerSchema = z.strictObject({
   maxConnections: z.int().min(1).max(1_000_000).default(5_000).meta({ description: 'Connections at once; further ones are refused.' }),
   connectsPerSecond: z.number().min(0.1).max(100_000).default(200).meta({ description: 'New connections per second; further ones wait or are refused. A TLS handshake costs milliseconds of CPU.' }),
   maxKeepalive: duration(10 * SECOND, MAX_KEEPALIVE).prefault('1h').meta({ description: 'A device that asks for a longer keepalive, or none, is taken as gone after one and a half times this.' }),
-  connectTimeout: duration(SECOND, 5 * MINUTE).prefault('10s').meta({ description: 'Time for the TLS handshake and the CONNECT packet.' }),
   inFlightPerConnection: z.strictObject({
     messages: z.int().min(1).max(65_535).default(500).meta({ description: 'Messages of one connection that are not yet durable.' }),
     bytes: size(KIB, 256 * MIB).prefault('1MiB').meta({ description: 'Bytes of those messages. At least limits.maxMessageBytes.' }),
@@ -45,7 +44,6 @@ const connectionSchema = z.strictObject({
   sessionExpiry: duration(0, MAX_SESSION_EXPIRY).prefault('7d').meta({ description: 'How long the broker keeps the session while the gateway is away (MQTT 5). What comes after is lost.' }),
   receiveMaximum: z.int().min(1).max(65_535).default(1_000).meta({ description: 'Unacknowledged messages that the broker may send at once (MQTT 5).' }),
   keepalive: duration(5 * SECOND, MAX_KEEPALIVE).prefault('30s').meta({ description: 'A link on which nothing moves for this long is probed, and given up when no answer comes.' }),
-  connectTimeout: duration(SECOND, 5 * MINUTE).prefault('30s').meta({ description: 'Time for one attempt to connect.' }),
   username: plainText(256).optional().meta({ description: 'User name at the broker.' }),
   passwordFile: absolutePath('file').optional().meta({ description: 'File that holds the password and nothing else. Read again at each connect.' }),
   tls: clientTlsSchema.optional().meta({ description: 'Certificates of an mqtts:// link.' }),
@@ -53,9 +51,9 @@ const connectionSchema = z.strictObject({
 })
 
 const topicSchema = z.strictObject({
-  pattern: topicPattern.meta({ description: 'Topic filter with named levels; {device} is needed, {stream} names the stream.', example: 'devices/{device}/logs/{stream}' }),
-  qos: z.union([z.literal(0), z.literal(1), z.literal(2)], { error: 'write 0, 1 or 2' }).default(1).meta({ description: 'QoS of the gateway\'s subscription at a broker. A listener takes what devices send.' }),
-  sources: listOf(z.string(), 1, 32).optional().meta({ description: 'Names of the listeners and connections that it applies to. Default: all.' }),
+  pattern: topicPattern.meta({ description: 'Topic filter with named levels: {name} is one level, {name...} at the end all that remain. {device} is needed, {stream} names the stream.', example: 'devices/{device}/logs/{stream}' }),
+  qos: z.union([z.literal(0), z.literal(1), z.literal(2)], { error: 'write 0, 1 or 2' }).default(1).meta({ description: 'QoS of the gateway\'s subscription at a broker (2 is subscribed as 1). A listener takes what devices send.' }),
+  sources: listOf(z.string(), 1, 32).optional().meta({ description: 'Names of the connections (mqtt.connect) that subscribe to it. Default: all. A listener takes every topic.' }),
 })
 
 export const mqttSchema = z.strictObject({
@@ -64,7 +62,7 @@ export const mqttSchema = z.strictObject({
   }),
   connect: named(connectionSchema, 16).optional().meta({ description: 'Connections to brokers that are already there.' }),
   topics: named(topicSchema, 64).prefault({ 'device-logs': { pattern: 'devices/{device}/logs/{stream}' } }).meta({
-    description: 'Topics that carry device logs. What matches none of them is acknowledged, counted and not kept.',
+    description: 'Topics that carry device logs; the first that matches counts. What matches none is acknowledged, counted and not kept.',
   }),
 })
 

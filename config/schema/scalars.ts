@@ -126,7 +126,7 @@ export interface HostPort {
 }
 
 /** `127.0.0.1:9464`, `[::1]:9464`, `kafka-1:9092`. */
-export function readHostPort(value: unknown, minPort: 0 | 1): HostPort | Wrong {
+function readHostPort(value: unknown, minPort: 0 | 1): HostPort | Wrong {
   const example = 'write host:port, for example 127.0.0.1:9092 or [::1]:9092'
   if (typeof value !== 'string') return new Wrong(`expected host:port, got ${kindOf(value)}; ${example}`)
   if (value.includes('://')) return new Wrong(`${shown(value)} is a URL; ${example}`)

@@ -1,12 +1,11 @@
 import { z } from 'zod'
-import { absolutePath, plainText } from './scalars.ts'
+import { absolutePath } from './scalars.ts'
 
-/** TLS of a link that the gateway opens. Files are read again when they change. */
+/** TLS of a link that the gateway opens; the certificate must bear the host of the address. Files are read again when they change. */
 export const clientTlsSchema = z.strictObject({
   ca: absolutePath('file').optional().meta({ description: 'PEM file of the authorities that may sign the server\'s certificate. Default: those of the system.' }),
   cert: absolutePath('file').optional().meta({ description: 'PEM file of the gateway\'s own certificate, when the server asks for one.' }),
   key: absolutePath('file').optional().meta({ description: 'PEM file of the private key of `cert`.' }),
-  serverName: plainText(253).optional().meta({ description: 'Name that the server\'s certificate must bear. Default: the host of the address.' }),
 })
 
 /** TLS of a listener. Files are read again when they change. */

@@ -32,7 +32,7 @@ export function keysOf(schema: Schema): ReadonlyMap<string, Schema> {
 }
 
 /** Schema of the entries of a map or a list. */
-export function entriesOf(schema: Schema): Schema | undefined {
+function entriesOf(schema: Schema): Schema | undefined {
   for (const one of alternatives(schema)) {
     const def = (one as z.core.$ZodTypes)._zod.def
     if (def.type === 'record') return def.valueType

@@ -83,7 +83,7 @@ export class Link implements DeliveryOwner {
     this.#close = resolve
     const stream = openStream(broker, secrets)
     this.#stream = stream
-    this.#client = new MqttClient(() => stream as never, clientOptions(ports.settings, secrets))
+    this.#client = new MqttClient(() => stream, clientOptions(ports.settings, secrets))
   }
 
   /** Resolves at CONNACK; rejects when the connection ends before. */

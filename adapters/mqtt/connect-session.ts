@@ -5,8 +5,8 @@ import { DROPS_TOPIC, readDrops } from './connect-drops.ts'
 import type { Accepted, Link } from './connect-link.ts'
 import type { SessionBook } from './connect-memory.ts'
 import type { Notices } from './connect-notices.ts'
-import type { CheckedSettings } from './connect-settings.ts'
-import { findSession, subscribe, takesRetained } from './connect-subscribe.ts'
+import type { CheckedSettings, ConnectFilter } from './connect-settings.ts'
+import { findSession, subscribe, subscribeTo, takesRetained } from './connect-subscribe.ts'
 import type { Found, Subscribed } from './connect-subscribe.ts'
 
 const NOTHING_FOUND: Found = { isLost: false, established: [], formerClientId: undefined }
@@ -47,10 +47,10 @@ export class Session {
     }
   }
 
-  /** Rejects when the connection ends. */
-  async subscribe(link: Link): Promise<Subscribed> {
+  /** `again`: only those that were refused before, on this same connection. Rejects when the connection ends. */
+  async subscribe(link: Link, again?: readonly ConnectFilter[]): Promise<Subscribed> {
     const { settings, book, notices } = this.#ports
-    const subscribed = await subscribe(link, settings, book, this.#found)
+    const subscribed = await (again === undefined ? subscribe(link, settings, book, this.#found) : subscribeTo(link, again))
     const { lowered } = subscribed
     if (lowered.length > 0) {
       notices.add('qos-lowered', 1, () => `${link.broker.url} grants only QoS 0 for ${lowered.join(', ')}: messages under way at a cut are lost`)

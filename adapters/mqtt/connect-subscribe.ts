@@ -2,13 +2,13 @@
 import { matches } from './connect-filters.ts'
 import type { Accepted, Link } from './connect-link.ts'
 import type { RememberedSession, SessionBook } from './connect-memory.ts'
-import type { CheckedSettings } from './connect-settings.ts'
+import type { CheckedSettings, ConnectFilter } from './connect-settings.ts'
 import { subackWords } from './connect-words.ts'
 
 export interface Subscribed {
-  /** Filters that the broker refused, each with the reason. */
-  readonly refused: readonly string[]
-  readonly isAllRefused: boolean
+  readonly refused: readonly ConnectFilter[]
+  /** Each refused filter with the broker's reason. */
+  readonly reasons: readonly string[]
   /** Filters granted at QoS 0 though 1 was asked for. */
   readonly lowered: readonly string[]
 }
@@ -48,20 +48,22 @@ export async function subscribe(link: Link, settings: CheckedSettings, book: Ses
     established: found.established.filter((filter) => wanted.includes(filter)),
   })
   await note([...unwanted, ...wanted])
-  // Retain handling 1: retained messages only for a subscription that is new (MQTT 5 section 3.8.3.1).
-  const codes = await link.subscribe(settings.filters, 1)
+  const subscribed = await subscribeTo(link, settings.filters)
   if (unwanted.length > 0) await link.unsubscribe(unwanted)
   await note(wanted)
-  return verdict(settings, codes)
+  return subscribed
 }
 
-function verdict(settings: CheckedSettings, codes: readonly number[]): Subscribed {
-  const refused = settings.filters.flatMap(({ filter }, index) => {
-    const code = codes[index] ?? 0x80
-    return code >= 0x80 ? [`${filter} (${subackWords(code)})`] : []
-  })
-  const lowered = settings.filters.filter(({ qos }, index) => qos > 0 && codes[index] === 0).map(({ filter }) => filter)
-  return { refused, lowered, isAllRefused: refused.length === settings.filters.length }
+/** Rejects when the connection ends. */
+export async function subscribeTo(link: Link, filters: readonly ConnectFilter[]): Promise<Subscribed> {
+  // Retain handling 1: retained messages only for a subscription that is new (MQTT 5 section 3.8.3.1).
+  const codes = await link.subscribe(filters, 1)
+  const codeOf = (index: number): number => codes[index] ?? 0x80
+  return {
+    refused: filters.filter((_, index) => codeOf(index) >= 0x80),
+    reasons: filters.flatMap(({ filter }, index) => codeOf(index) >= 0x80 ? [`${filter} (${subackWords(codeOf(index))})`] : []),
+    lowered: filters.filter(({ qos }, index) => qos > 0 && codeOf(index) === 0).map(({ filter }) => filter),
+  }
 }
 
 /**

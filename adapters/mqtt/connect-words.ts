@@ -10,13 +10,13 @@ interface Coded {
 /** Why no connection came about, or why one broke; `error` is Node's or MQTT.js's. */
 export function failureWords(error: unknown, broker: BrokerAddress): string {
   const coded = innermost(error)
-  const code = String(coded.code ?? '')
+  const code = typeof coded.code === 'string' ? coded.code : ''
   const known = NETWORK[code] ?? TLS[code]
   if (known !== undefined) return known.replaceAll('{url}', broker.url).replaceAll('{host}', broker.host)
   if (typeof coded.code === 'number') return refusalWords(coded.code, broker)
-  if (/ALERT/i.test(code)) return `${broker.url} refuses our client certificate (${coded.message}): check certFile and keyFile`
-  if (code.startsWith('ERR_SSL') || code === 'EPROTO') return `TLS with ${broker.url} failed (${coded.message})`
-  if (code.startsWith('ERR_OSSL')) return `the certificate files can't be used (${coded.message}): check certFile and keyFile`
+  if (/ALERT/i.test(code)) return `${broker.url} refuses our client certificate (${opensslWords(coded)}): check certFile and keyFile`
+  if (code.startsWith('ERR_SSL') || code === 'EPROTO') return `TLS with ${broker.url} failed (${opensslWords(coded)})`
+  if (code.startsWith('ERR_OSSL')) return `the certificate files can't be used (${opensslWords(coded)}): check certFile and keyFile`
   if (coded.message === 'Keepalive timeout') return `${broker.url} stopped answering: no PINGRESP within one and a half keepalives`
   return `${broker.url}: ${coded.message}`
 }
@@ -26,6 +26,11 @@ function innermost(error: unknown): Coded {
   const coded: Coded = error instanceof Error ? error : { message: String(error) }
   const last = coded.errors?.at(-1)
   return last === undefined ? coded : innermost(last)
+}
+
+/** OpenSSL's message holds addresses and file names of its own source; the code holds the reason. */
+function opensslWords({ code, message }: Coded): string {
+  return /^ERR_(SSL|OSSL)_/.test(String(code)) ? String(code).replace(/^ERR_O?SSL_/, '').toLowerCase().replaceAll('_', ' ') : message.trim()
 }
 
 const NETWORK: Readonly<Record<string, string>> = {
@@ -112,6 +117,7 @@ export function takenOverWords(clientId: string, broker: BrokerAddress): string 
   return `another client with the client id "${clientId}" took our session at ${broker.url}: two gateways must not share one clientId`
 }
 
-export function suspicionWords(clientId: string, broker: BrokerAddress, times: number): string {
-  return `${broker.url} closed the connection ${times} times soon after it was made: does another client use the client id "${clientId}"?`
+/** mosquitto says nothing when a second client takes a session over, and MQTT 3.1.1 has no word for it. */
+export function suspicionWords(clientId: string, broker: BrokerAddress): string {
+  return `${broker.url} closes the connection again and again, soon after it was made: does another client use the client id "${clientId}"?`
 }

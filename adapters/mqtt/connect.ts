@@ -18,7 +18,7 @@ import type { SessionMemory } from './connect-memory.ts'
 import { Notices } from './connect-notices.ts'
 import { Session } from './connect-session.ts'
 import { checkSettings } from './connect-settings.ts'
-import type { BrokerAddress, CheckedSettings, ConnectSettings } from './connect-settings.ts'
+import type { BrokerAddress, CheckedSettings, ConnectFilter, ConnectSettings } from './connect-settings.ts'
 import { readSecrets } from './connect-stream.ts'
 import { failureWords, suspicionWords } from './connect-words.ts'
 
@@ -59,6 +59,8 @@ export class MqttConnection implements Source {
   #link: Link | undefined
   /** The current link, once it is accepted and subscribed. */
   #served: Link | undefined
+  /** What the current link lacks, though messages flow. */
+  #shortfall: string | undefined
   #soonClosed = 0
   #lastReason = ''
   #wake = ignore
@@ -104,7 +106,7 @@ export class MqttConnection implements Source {
     this.#cancelHold()
     this.#attempts.reset()
     this.#link?.resume()
-    if (this.#served?.isOpen === true) this.#setState('up')
+    if (this.#served?.isOpen === true) this.#serve()
     else this.#setState('connecting', 'connecting again after a pause')
     this.#wake()
   }
@@ -205,29 +207,35 @@ export class MqttConnection implements Source {
     this.#session.begin(link.broker.url, await link.open())
     await this.#subscribe(link)
     this.#options.clock.after(this.#retry.stableMs, () => {
-      if (this.#served === link) void this.#session.establish(link.broker.url)
+      if (this.#served !== link) return
+      this.#lastReason = ''
+      void this.#session.establish(link.broker.url)
     })
     void this.#session.watchDrops(link)
   }
 
-  async #subscribe(link: Link): Promise<void> {
-    const { refused } = await this.#session.subscribe(link)
+  async #subscribe(link: Link, again?: readonly ConnectFilter[]): Promise<void> {
+    const { refused, reasons } = await this.#session.subscribe(link, again)
     const wanted = this.#settings.filters.length
-    const reason = `${link.broker.url} refuses ${refused.length} of ${wanted} subscriptions: ${refused.join(', ')}`
+    const reason = `${link.broker.url} refuses ${refused.length} of ${wanted} subscriptions: ${reasons.join(', ')}`
     if (refused.length === wanted) return link.fail(reason)
     this.#served = link
-    if (refused.length === 0) return this.#up(link)
-    if (this.#heldFor === undefined) this.#setState('connecting', reason)
+    this.#shortfall = refused.length === 0 ? undefined : reason
+    this.#serve()
+    const { log } = this.#options
+    const fields = { source: this.name, broker: link.broker.url }
+    if (refused.length === 0) return log.info(fields, 'connected to the MQTT broker and subscribed')
+    if (again === undefined) log.warn({ ...fields, reason }, 'connected to the MQTT broker, but it refuses subscriptions')
     // The others do flow. A rule at the broker may change: ask again now and then.
     this.#options.clock.after(this.#retry.maxMs, () => {
-      if (this.#link === link) void this.#subscribe(link).catch(ignore) // it ended meanwhile: see #visit
+      if (this.#link === link) void this.#subscribe(link, refused).catch(ignore) // it ended meanwhile: see #visit
     })
   }
 
-  #up(link: Link): void {
-    this.#lastReason = ''
-    if (this.#heldFor === undefined) this.#setState('up')
-    this.#options.log.info({ source: this.name, broker: link.broker.url }, 'connected to the MQTT broker and subscribed')
+  #serve(): void {
+    if (this.#heldFor !== undefined) return
+    if (this.#shortfall === undefined) this.#setState('up')
+    else this.#setState('connecting', this.#shortfall)
   }
 
   /** `livedMs` is undefined when it was never up. */
@@ -242,12 +250,12 @@ export class MqttConnection implements Source {
     this.#lastReason = reason
   }
 
-  /** Two clients with one id throw each other out for ever; MQTT 3.1.1 has no word for it. */
+  /** Two clients with one id throw each other out for ever. */
   #suspect(broker: BrokerAddress, end: LinkEnd, livedMs: number | undefined): string {
     const isSoon = end.cause === 'broker' && livedMs !== undefined && livedMs < this.#retry.stableMs
     this.#soonClosed = isSoon ? this.#soonClosed + 1 : 0
     const isRival = this.#soonClosed >= SUSPICIOUS_CLOSES
-    const reason = isRival ? suspicionWords(this.#settings.clientId, broker, this.#soonClosed) : end.reason
+    const reason = isRival ? suspicionWords(this.#settings.clientId, broker) : end.reason
     if (isRival || end.cause === 'taken-over') this.#notices.add('taken-over', 1, () => reason)
     return reason
   }

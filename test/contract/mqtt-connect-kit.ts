@@ -88,7 +88,7 @@ export interface Running {
   readonly intake: TestIntake
   readonly log: TestLog
   /** Ends it in good order, as a restart of the daemon does. */
-  stop(): Promise<void>
+  readonly stop: () => Promise<void>
 }
 
 /** Starts a connection that ends with the scope. Does not wait until it is up. */

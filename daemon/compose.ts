@@ -94,7 +94,7 @@ function wire(settings: Settings): Parts {
   const hash = (text: string): Uint8Array => createHash('sha256').update(text).digest().subarray(0, 16)
   const onNotice = (kind: string, device: string, text: string, suppressed: number): void => log.warn({ kind, device, suppressed }, text)
   const intake = new DeviceIntake(ingestSettings(settings), { clock, random, outbox, hash, onNotice })
-  const relay = new Relay({ outbox, internal: outbox, kafka: kafkaOf(settings, log), clock, random, log }, relaySettings(settings))
+  const relay = new Relay({ outbox, internal: outbox, kafka: kafkaOf(settings, clock, log), clock, random, log }, relaySettings(settings))
   const sources = [...listeners(settings, outbox, clock, log), ...connections(settings, clock, log)]
   for (const source of sources) intake.add(source)
   return { clock, log, outbox, intake, relay, sources }

@@ -17,7 +17,7 @@ export function reconfigure(parts: Parts, before: Settings, after: Settings, log
     parts.intake.configure(ingestSettings(after))
     parts.outbox.configure(outboxSettings(after))
     parts.relay.configure(relaySettings(after))
-    if (found.some((change) => change.component === 'relay' && change.apply === 'live')) parts.relay.connectTo(kafkaOf(after, log))
+    if (found.some((change) => change.component === 'relay' && change.apply === 'live')) parts.relay.connectTo(kafkaOf(after, parts.clock, log))
     parts.log.setLevel(after.log.level)
   } catch (error) {
     return log.error({ err: messageOf(error) }, 'the new configuration can not be applied; the old one stays in force')

@@ -1,0 +1,117 @@
+/** Creates what the gateway needs in Kafka, for `edgectl kafka setup`. */
+import kafkajs from 'kafkajs'
+import type { AclEntry, Admin } from 'kafkajs'
+import { GatewayError } from '../../daemon/errors.ts'
+import type { Log } from '../../daemon/ports.ts'
+import { connectToAny, openClient, type Client } from './client.ts'
+import { readCredentials } from './credentials.ts'
+import { kafkaError } from './failure.ts'
+import type { KafkaClientSettings } from './settings.ts'
+
+export interface WantedTopic {
+  readonly topic: string
+  /** At least. */
+  readonly partitions: number
+  readonly replication: number
+  readonly settings: Readonly<Record<string, string>>
+}
+
+export interface WantedAcl {
+  readonly resource: 'topic' | 'group' | 'transactional-id'
+  readonly name: string
+  readonly prefixed: boolean
+  readonly operations: readonly ('Read' | 'Write' | 'Describe' | 'DescribeConfigs')[]
+}
+
+export interface SetUpResult {
+  readonly topic: string
+  readonly outcome: 'created' | 'present' | 'grown' | 'wrong'
+  /** For `wrong`: what is wrong, and the command that mends it. */
+  readonly fault?: string
+}
+
+const REQUEST_MS = 30_000
+const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes, ConfigResourceTypes } = kafkajs
+const RESOURCES = { topic: AclResourceTypes.TOPIC, group: AclResourceTypes.GROUP, 'transactional-id': AclResourceTypes.TRANSACTIONAL_ID } as const
+const OPERATIONS = {
+  Read: AclOperationTypes.READ,
+  Write: AclOperationTypes.WRITE,
+  Describe: AclOperationTypes.DESCRIBE,
+  DescribeConfigs: AclOperationTypes.DESCRIBE_CONFIGS,
+} as const
+
+/** An administrator's session. `use` rejects with a `KafkaFailure` in plain words. */
+export class KafkaSetup {
+  readonly #settings: KafkaClientSettings
+  readonly #log: Log
+
+  constructor(settings: KafkaClientSettings, log: Log) {
+    this.#settings = settings
+    this.#log = log
+  }
+
+  /** Idempotent. A topic that is there keeps its settings: a difference is told, not changed. */
+  async topics(wanted: readonly WantedTopic[]): Promise<readonly SetUpResult[]> {
+    return this.#session(async (admin) => {
+      const present = new Set(await admin.listTopics())
+      const missing = wanted.filter(({ topic }) => !present.has(topic))
+      if (missing.length > 0) await admin.createTopics({ waitForLeaders: true, topics: missing.map(creationOf) })
+      const results: SetUpResult[] = missing.map(({ topic }) => ({ topic, outcome: 'created' }))
+      for (const topic of wanted.filter((one) => present.has(one.topic))) results.push(await reconcile(admin, topic))
+      return results
+    })
+  }
+
+  /** Idempotent. Rejects in plain words on a cluster without an authorizer. */
+  async acls(wanted: readonly WantedAcl[], principal: string): Promise<void> {
+    const acl = wanted.flatMap((one) => one.operations.map((operation) => entryOf(one, operation, principal)))
+    await this.#session((admin) => admin.createAcls({ acl }))
+  }
+
+  async #session<Result>(use: (admin: Admin) => Promise<Result>): Promise<Result> {
+    const client: Client = openClient(this.#settings, await readCredentials(this.#settings), { requestMs: REQUEST_MS, transactionMs: REQUEST_MS }, this.#log)
+    const admin = client.kafka.admin({ retry: { retries: 5, initialRetryTime: 200 } })
+    try {
+      await connectToAny(admin, this.#settings.brokers.length)
+      return await use(admin)
+    } catch (error) {
+      throw error instanceof GatewayError ? error : kafkaError(error, 'none', client.tap.take())
+    } finally {
+      client.sockets.cut('done')
+    }
+  }
+}
+
+function creationOf({ topic, partitions, replication, settings }: WantedTopic) {
+  const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }))
+  return { topic, numPartitions: partitions, replicationFactor: replication, configEntries }
+}
+
+async function reconcile(admin: Admin, wanted: WantedTopic): Promise<SetUpResult> {
+  const { topic } = wanted
+  const { resources } = await admin.describeConfigs({ includeSynonyms: false, resources: [{ type: ConfigResourceTypes.TOPIC, name: topic }] })
+  const actual = new Map(resources[0]?.configEntries.map(({ configName, configValue }) => [configName, configValue]))
+  const wrong = Object.entries(wanted.settings).find(([name, value]) => actual.get(name) !== value)
+  if (wrong !== undefined) {
+    const [name, value] = wrong
+    const mend = `kafka-configs.sh --alter --entity-type topics --entity-name ${topic} --add-config ${name}=${value}`
+    return { topic, outcome: 'wrong', fault: `${name} is ${actual.get(name)}, and must be ${value}: ${mend}` }
+  }
+  const { topics } = await admin.fetchTopicMetadata({ topics: [topic] })
+  if ((topics[0]?.partitions.length ?? 0) >= wanted.partitions || !topic.endsWith('.positions')) return { topic, outcome: 'present' }
+  // Only the positions' topic has a number that must be met; more partitions of a data topic would break order.
+  await admin.createPartitions({ topicPartitions: [{ topic, count: wanted.partitions }] })
+  return { topic, outcome: 'grown' }
+}
+
+function entryOf({ resource, name, prefixed }: WantedAcl, operation: WantedAcl['operations'][number], principal: string): AclEntry {
+  return {
+    principal: `User:${principal}`,
+    host: '*',
+    operation: OPERATIONS[operation],
+    permissionType: AclPermissionTypes.ALLOW,
+    resourceType: RESOURCES[resource],
+    resourceName: name,
+    resourcePatternType: prefixed ? ResourcePatternTypes.PREFIXED : ResourcePatternTypes.LITERAL,
+  }
+}

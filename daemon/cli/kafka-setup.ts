@@ -1,0 +1,76 @@
+import type { Command } from 'commander'
+import { SystemClock } from '../../adapters/host/clock.ts'
+import { SystemLog } from '../../adapters/host/log.ts'
+import { KafkaSetup, type SetUpResult } from '../../adapters/kafka/setup.ts'
+import type { KafkaSettings, Settings } from '../../config/settings.ts'
+import { kafkaSettings } from '../compose/settings.ts'
+import { GatewayError } from '../errors.ts'
+import { load, type GlobalOptions } from './ask.ts'
+import { show } from './figures.ts'
+import { commandsOf, kafkaPlan, type KafkaPlan } from './kafka-plan.ts'
+import { table } from './text.ts'
+
+interface SetupOptions {
+  readonly print?: boolean
+  readonly partitions: string
+  readonly replication: string
+  readonly principal?: string
+}
+
+export function kafkaCommands(program: Command): void {
+  program
+    .command('kafka')
+    .description('the gateway and its Kafka')
+    .command('setup')
+    .description('create the topics that the gateway needs, and its rights when a principal is known')
+    .option('--print', "print the commands of Kafka's own tools instead of running anything")
+    .option('--partitions <n>', 'partitions of a new data topic', '6')
+    .option('--replication <n>', 'copies of each new topic', '3')
+    .option('--principal <name>', 'whom to give the rights; default: kafka.sasl.username')
+    .addHelpText('after', '\nExample:\n  edgectl kafka setup --print\n  edgectl kafka setup --partitions 12 --replication 3')
+    .action((options: SetupOptions) => setUp(program, options))
+}
+
+async function setUp(program: Command, options: SetupOptions): Promise<void> {
+  const { settings } = load(program.opts<GlobalOptions>())
+  const kafka = named(settings)
+  const plan = kafkaPlan({
+    prefix: kafka.prefix,
+    gateway: settings.gateway.id,
+    dataTopics: kafka.allowedTopics,
+    partitions: positive('--partitions', options.partitions),
+    replication: positive('--replication', options.replication),
+  })
+  const principal = options.principal ?? (kafka.sasl !== undefined && 'username' in kafka.sasl ? kafka.sasl.username : undefined)
+  if (options.print === true) {
+    const commands = commandsOf(plan, kafka.brokers.map(({ host, port }) => `${host}:${port}`).join(','), principal ?? 'PRINCIPAL')
+    return show(program, { schema: 1, commands }, commands.join('\n'))
+  }
+  await create(program, settings, plan, principal)
+}
+
+async function create(program: Command, settings: Settings, plan: KafkaPlan, principal: string | undefined): Promise<void> {
+  const client = kafkaSettings(settings)
+  if (client === undefined) return
+  const setup = new KafkaSetup(client, new SystemLog('error', new SystemClock()))
+  const topics = await setup.topics(plan.topics)
+  if (principal !== undefined) await setup.acls(plan.acls, principal)
+  const rights = principal === undefined ? 'no principal is known, so no rights were given; name one with --principal where Kafka checks them' : `rights given to ${principal}`
+  show(program, { schema: 1, topics, principal }, `${view(topics)}\n${rights}`)
+  if (topics.some(({ outcome }) => outcome === 'wrong')) process.exitCode = 1
+}
+
+function view(topics: readonly SetUpResult[]): string {
+  return table(['topic', 'outcome', ''], topics.map(({ topic, outcome, fault }) => [topic, outcome, fault ?? '']))
+}
+
+function named(settings: Settings): KafkaSettings {
+  if (settings.kafka !== undefined) return settings.kafka
+  throw new GatewayError('rejected', 'no Kafka is named in the configuration', { remedy: 'write kafka: { brokers: ["host:9092"] }' })
+}
+
+function positive(option: string, text: string): number {
+  const value = Number(text)
+  if (Number.isSafeInteger(value) && value > 0) return value
+  throw new GatewayError('rejected', `${option} takes a whole number from 1, not ${text}`)
+}

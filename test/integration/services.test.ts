@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { test } from 'node:test';
@@ -100,6 +100,23 @@ test('a failed up leaves nothing running', async (t) => {
   assert.ok(Object.values(status).every(({ running }) => running === false));
 });
 
+/** The pids whose command line names this folder. */
+function pidsIn(dir: string): number[] {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number);
+  return pids.filter((pid) => pid !== process.pid && identify(pid)?.command.includes(dir));
+}
+
+test('an up that is killed half-way leaves only what down can end', async (t) => {
+  const dir = folder(t);
+  const starting = spawn(process.execPath, [CLI, 'up', '--dir', dir], { stdio: ['ignore', 'ignore', 'pipe'] });
+  await once(starting.stderr, 'data'); // the first one is up, Kafka is not
+  starting.kill('SIGKILL');
+  await once(starting, 'close');
+  await cli('down', '--dir', dir);
+  const left = pidsIn(dir).flatMap((pid) => identify(pid) ?? []);
+  assert.ok((await Promise.all(left.map((program) => waitForEnd(program, 30_000)))).every(Boolean));
+});
+
 test('down sends no signal to a program that merely has the pid of an old service', async (t) => {
   const dir = folder(t);
   const stranger = spawn('sleep', ['600']);
@@ -124,7 +141,7 @@ test('bad arguments are refused in one line', async (t) => {
   rmSync(join(dir, 'services.json'));
 });
 
-test('a guarded service dies with the program that started it', async (t) => {
+test('a service dies with the program that started it', async (t) => {
   const dir = folder(t);
   const script = `
     import { startMosquitto } from ${JSON.stringify(resolve(import.meta.dirname, '../services/index.ts'))};

@@ -38,7 +38,7 @@ function showAll(records: Readonly<Record<string, ServiceRecord>>): object {
 
 function requestedPorts(flags: UpFlags): RequestedPorts {
   const ports = { mosquitto: flags.mqttPort, etcd: flags.etcdPort, kafka: flags.kafkaPort };
-  return Object.fromEntries(Object.entries(ports).filter(([, port]) => port !== undefined)) as RequestedPorts;
+  return Object.fromEntries(Object.entries(ports).filter(([, port]) => port !== undefined));
 }
 
 async function runUp(flags: UpFlags): Promise<void> {

@@ -11,8 +11,6 @@ export interface EtcdOptions {
   readonly args?: readonly string[];
   /** Clients then need `https`, and a certificate when `clientCaFile` is given. */
   readonly tls?: EtcdTls;
-  /** false: etcd outlives this program. Default true. */
-  readonly guarded?: boolean;
 }
 
 /** PEM files. */
@@ -74,7 +72,6 @@ function startMember(member: MemberPorts, all: readonly MemberPorts[], options: 
     logFile: join(options.dir, 'etcd.log'),
     file: 'etcd',
     args: [...memberArgs(member, all, options), ...(options.args ?? [])],
-    guarded: options.guarded ?? true,
     isReady: () => isHealthy(member.health),
     readyTimeoutMs: 60_000,
     graceMs: 10_000,

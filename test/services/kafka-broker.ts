@@ -17,8 +17,6 @@ export interface KafkaOptions extends KafkaSecurity {
   readonly version?: string;
   /** Written to server.properties; they win over ours. */
   readonly properties?: KafkaProperties;
-  /** false: the broker outlives this program. Default true. */
-  readonly guarded?: boolean;
 }
 
 export interface Broker {
@@ -45,7 +43,6 @@ export async function prepareBroker(options: KafkaOptions, version: string, jvm:
     logFile: join(dir, 'kafka.log'),
     file: 'java',
     args: javaArgs(libs, [...brokerJvm(dir), ...jvm], 'kafka.Kafka', [confFile]),
-    guarded: options.guarded ?? true,
     isReady: () => brokerAnswers(ports.internal),
     readyTimeoutMs: 120_000,
     graceMs: 30_000,

@@ -13,8 +13,6 @@ export interface MosquittoOptions {
    * `allow_anonymous false`, or `cafile`, `certfile` and `keyfile` for TLS.
    */
   readonly conf?: readonly string[];
-  /** false: the broker outlives this program. Default true. */
-  readonly guarded?: boolean;
 }
 
 /** Starts mosquitto on 127.0.0.1, anonymous, with persistence in `dir`. */
@@ -34,7 +32,6 @@ export async function startMosquitto(options: MosquittoOptions): Promise<Service
     args: ['-c', confFile],
     // Debian keeps the broker in /usr/sbin, which is not on every user's path.
     env: { PATH: `${process.env['PATH'] ?? ''}:/usr/sbin` },
-    guarded: options.guarded ?? true,
     isReady: () => reacts(port),
     readyTimeoutMs: 30_000,
     graceMs: 10_000,

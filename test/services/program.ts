@@ -22,7 +22,7 @@ export interface LaunchSpec {
 export interface Launched {
   readonly program: ProgramIdentity;
   /** From here on the program outlives us. Before that it ends when we end, however we end. */
-  release(): void;
+  readonly release: () => void;
 }
 
 interface StatFields {

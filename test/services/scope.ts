@@ -13,7 +13,7 @@ import { startProxy } from './proxy.ts';
 import type { Proxy, ProxyOptions } from './proxy.ts';
 import type { Service } from './service.ts';
 
-type WithoutDir<Options> = Omit<Options, 'dir' | 'guarded'> & { readonly dir?: string };
+type WithoutDir<Options> = Omit<Options, 'dir'> & { readonly dir?: string };
 
 /** Starts services that end, with their folders, when the test or suite is over. */
 export interface ServiceScope {

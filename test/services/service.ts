@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { endProgram, isAlive, lastLines, launch, signalProgram, waitForEnd } from './program.ts';
-import type { ProgramIdentity } from './program.ts';
+import type { Launched, ProgramIdentity } from './program.ts';
 
 export interface ServiceSpec {
   readonly name: string;
@@ -13,8 +13,6 @@ export interface ServiceSpec {
   readonly file: string;
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** true: it ends when we end, however we end. false: once it is ready it outlives us. */
-  readonly guarded: boolean;
   /** Resolves to true once the service answers; may reject or give false before that. */
   readonly isReady: () => Promise<boolean>;
   readonly readyTimeoutMs: number;
@@ -45,6 +43,8 @@ export interface Service {
   pause(): void;
   /** SIGCONT. */
   resume(): void;
+  /** This run of it outlives this program from here on. Until then it is killed when this program ends, however it ends. */
+  release(): void;
 }
 
 /** Starts the program and waits until it answers; on failure nothing is left running. */
@@ -52,20 +52,20 @@ export async function startService(spec: ServiceSpec): Promise<Service> {
   return createService(spec, await run(spec));
 }
 
-async function run(spec: ServiceSpec): Promise<ProgramIdentity> {
-  const { program, release } = await launch(spec);
+async function run(spec: ServiceSpec): Promise<Launched> {
+  const launched = await launch(spec);
+  const { program } = launched;
   try {
     await waitUntilReady(spec, program);
-    if (!spec.guarded) release();
   } catch (error) {
     await endProgram(program, 0);
     throw error;
   }
-  return program;
+  return launched;
 }
 
-function createService(spec: ServiceSpec, running: ProgramIdentity): Service {
-  let program = running;
+function createService(spec: ServiceSpec, first: Launched): Service {
+  let { program, release } = first;
   const service: Service = {
     name: spec.name,
     endpoint: spec.endpoint,
@@ -82,7 +82,7 @@ function createService(spec: ServiceSpec, running: ProgramIdentity): Service {
     stop: () => endProgram(program, spec.graceMs),
     async start() {
       if (isAlive(program)) return;
-      program = await run(spec);
+      ({ program, release } = await run(spec));
     },
     async kill(signal = 'SIGKILL') {
       signalProgram(program, signal);
@@ -94,6 +94,7 @@ function createService(spec: ServiceSpec, running: ProgramIdentity): Service {
       await service.start();
     },
     pause: () => void signalProgram(program, 'SIGSTOP'),
+    release: () => release(),
     resume: () => void signalProgram(program, 'SIGCONT'),
   };
   return service;

@@ -43,9 +43,12 @@ export async function up(options: UpOptions): Promise<ServiceRecords> {
   const missing = NAMES.filter((name) => !isRunning(known[name]));
   let records: ServiceRecords = known;
   const starts = missing.map(async (name) => {
-    const record = await startOne(name, known[name], options);
-    records = { ...records, [name]: record };
+    const started = performance.now();
+    const service = await startOne(name, known[name], options);
+    records = { ...records, [name]: recordOf(service) };
     writeRecords(options.dir, records);
+    service.release(); // only now: what is not written down must not outlive us
+    process.stderr.write(`${name} up after ${((performance.now() - started) / 1000).toFixed(1)} s\n`);
   });
   const failure = (await Promise.allSettled(starts)).find((start) => start.status === 'rejected');
   if (failure === undefined) return inOrder(records);
@@ -79,7 +82,8 @@ function isRunning(record: ServiceRecord | undefined): boolean {
 }
 
 async function endAll(records: readonly (ServiceRecord | undefined)[]): Promise<void> {
-  await Promise.all(records.map((record) => (record === undefined ? undefined : endProgram(record, 20_000))));
+  const known = records.filter((record) => record !== undefined);
+  await Promise.all(known.map((record) => endProgram(record, 20_000)));
 }
 
 function refuseOtherSettings(known: ServiceRecords, options: UpOptions): void {
@@ -98,35 +102,20 @@ function refuseOtherSettings(known: ServiceRecords, options: UpOptions): void {
 }
 
 /** A service that ran before keeps its port, unless another one is asked for. */
-async function startOne(
-  name: ServiceName,
-  before: ServiceRecord | undefined,
-  options: UpOptions,
-): Promise<ServiceRecord> {
-  const started = performance.now();
+function startOne(name: ServiceName, before: ServiceRecord | undefined, options: UpOptions): Promise<Service> {
   const port = options.ports?.[name] ?? before?.port;
-  const place = { dir: join(options.dir, name), guarded: false, ...(port === undefined ? {} : { port }) };
-  const record = await startByName(name, place, options.kafkaVersion ?? before?.version ?? DEFAULT_KAFKA_VERSION);
-  process.stderr.write(`${name} up after ${((performance.now() - started) / 1000).toFixed(1)} s\n`);
-  return record;
-}
-
-interface Place {
-  readonly dir: string;
-  readonly guarded: boolean;
-  readonly port?: number;
-}
-
-async function startByName(name: ServiceName, place: Place, kafkaVersion: string): Promise<ServiceRecord> {
-  if (name === 'mosquitto') return recordOf(await startMosquitto(place));
-  if (name === 'etcd') return recordOf(await startEtcd(place));
-  const kafka: KafkaService = await startKafka({ ...place, version: kafkaVersion });
-  return { ...recordOf(kafka), version: kafka.version, internalEndpoint: kafka.internalEndpoint };
+  const place = { dir: join(options.dir, name), ...(port === undefined ? {} : { port }) };
+  if (name === 'mosquitto') return startMosquitto(place);
+  if (name === 'etcd') return startEtcd(place);
+  return startKafka({ ...place, version: options.kafkaVersion ?? before?.version ?? DEFAULT_KAFKA_VERSION });
 }
 
 function recordOf(service: Service): ServiceRecord {
   const { endpoint, port, logFile, identity } = service;
-  return { endpoint, port, logFile, ...identity };
+  const record = { endpoint, port, logFile, ...identity };
+  if (!('internalEndpoint' in service)) return record;
+  const { version, internalEndpoint } = service as KafkaService;
+  return { ...record, version, internalEndpoint };
 }
 
 function recordsFile(dir: string): string {

@@ -67,6 +67,11 @@ export class FrameReader {
     this.#at = 0
   }
 
+  /** Lets go of the last packet: an idle connection would keep its whole chunk alive. */
+  drop(): void {
+    this.body = EMPTY
+  }
+
   next(): FrameResult {
     if (this.fault !== '') return 'broken'
     if (this.#headerBytes !== -1) {

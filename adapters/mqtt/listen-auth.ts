@@ -16,9 +16,12 @@ export interface Claim {
 /** CONNACK return codes (3.1.1 table 3.1). */
 export const ReturnCode = { IDENTIFIER_REJECTED: 2, SERVER_UNAVAILABLE: 3, BAD_CREDENTIALS: 4, NOT_AUTHORISED: 5 } as const
 
-export type Proof =
-  | { readonly identity: string | undefined; readonly credential: string | undefined }
-  | { readonly returnCode: 4 | 5; readonly detail: string }
+export interface Proven {
+  readonly identity: string | undefined
+  /** The password hash that matched. */
+  readonly credential: string | undefined
+}
+export type Proof = Proven | { readonly returnCode: 4 | 5; readonly detail: string }
 
 /** Who may connect, and as whom. Its files are read again when they change. */
 export class Authenticator {

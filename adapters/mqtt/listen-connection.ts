@@ -241,6 +241,7 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
       if (result === 'broken') this.end(this.ready ? 'protocol-error' : 'not-mqtt', this.#reader.fault)
       else this.#take(result === 'oversize')
     }
+    this.#reader.drop()
     this.#pumping = false
   }
 
@@ -259,7 +260,7 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
     } else if (type === PacketType.PUBLISH) this.#publish(this.inbound, header, length, body, oversize)
     else if (type === PacketType.PUBREL) this.#pubrel(this.inbound, header, body)
     else if (type === PacketType.PINGREQ) this.write(PINGRESP)
-    else if (TO_BROKER.has(type)) this.#toBroker(type, header, body)
+    else if (TO_BROKER.has(type)) this.#toBroker(header, body)
     else this.end('protocol-error', `a client does not send packets of type ${type}`)
   }
 
@@ -283,8 +284,8 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
     budget.wait(this)
   }
 
-  #toBroker(type: number, header: number, body: Buffer): void {
-    if (type === PacketType.DISCONNECT) this.expectEnd('disconnect')
+  #toBroker(header: number, body: Buffer): void {
+    if (header === PacketType.DISCONNECT << 4 && body.length === 0) this.expectEnd('disconnect')
     if (this.#bridge?.push(encodeFrame(header, body)) === false) this.#pause(Pause.BROKER)
   }
 }

@@ -23,8 +23,8 @@ export class Exchanges {
   readonly #store: ExchangeStore
   readonly #pending = new Map<string, (() => void)[]>()
   readonly #releasing = new Map<string, (() => void)[]>()
-  /** What this life of the daemon has begun and not released, by session: discarded by a clean connect. */
-  readonly #open = new Map<string, Set<string>>()
+  /** What this life of the daemon has begun and not released, by session, with the message's checksum. */
+  readonly #open = new Map<string, Map<string, number>>()
   #openCount = 0
 
   constructor(store: ExchangeStore) {
@@ -42,13 +42,19 @@ export class Exchanges {
     return this.#openCount < OPEN_MAX && (this.#open.get(session)?.size ?? 0) < OPEN_PER_SESSION_MAX
   }
 
-  begin(session: string, exchange: string): void {
+  begin(session: string, exchange: string, checksum: number): void {
     this.#pending.set(exchange, [])
-    const open = this.#open.get(session) ?? new Set()
+    const open = this.#open.get(session) ?? new Map<string, number>()
     this.#open.set(session, open)
     this.#openCount -= open.size
-    open.add(exchange)
+    open.set(exchange, checksum)
     this.#openCount += open.size
+  }
+
+  /** True when the exchange is known to hold another message; false too when it is of an earlier life of the daemon. */
+  differs(session: string, exchange: string, checksum: number): boolean {
+    const known = this.#open.get(session)?.get(exchange)
+    return known !== undefined && known !== checksum
   }
 
   /** Calls `then` when the pending exchange is durable. */
@@ -79,7 +85,7 @@ export class Exchanges {
    * this life of the daemon has seen is found here; ids are not listed by the store.
    */
   discard(session: string): void {
-    for (const exchange of [...(this.#open.get(session) ?? [])]) this.release(session, exchange, () => undefined)
+    for (const exchange of [...(this.#open.get(session)?.keys() ?? [])]) this.release(session, exchange, () => undefined)
   }
 
   #forget(session: string, exchange: string, done: () => void): void {

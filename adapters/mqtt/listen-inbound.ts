@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer'
+import { crc32 } from 'node:zlib'
 import type { Delivery, Intake, ShedReason } from '../../daemon/ports.ts'
 import { Ack, AckQueue, AckSlot, writeAck, type AckHeader } from './listen-acks.ts'
 import { DELIVERY_OVERHEAD_BYTES, type Budget } from './listen-budget.ts'
@@ -29,11 +30,17 @@ export interface InboundDevice {
   readonly clientId: string
   readonly username: string | undefined
   readonly identity: string | undefined
+  /** What its QoS 2 exchanges are named after. */
+  readonly session: string
   /** A clean session ends with its connection, and so do its QoS 2 exchanges (3.1.2.4). */
   readonly clean: boolean
 }
 
 const EMPTY = Buffer.alloc(0)
+/** Flags of a PUBLISH (3.1.1 section 3.3.1). */
+const DUP = 8
+const RETAIN = 1
+const TOO_MANY_OPEN = 'too many QoS 2 messages without a PUBREL'
 
 class PublishDelivery extends AckSlot implements Delivery {
   readonly source: string
@@ -90,9 +97,11 @@ export class Inbound {
   readonly #shared: InboundShared
   readonly #device: InboundDevice
   readonly #end: InboundEnd
-  readonly #session: string
   readonly #queue = new AckQueue()
-  /** Packet ids of a clean session's QoS 2 messages that wait for PUBREL; the value tells whether PUBREC may go out. */
+  /**
+   * Packet ids of QoS 2 messages that wait for PUBREL and live only as long as the connection: all of a clean
+   * session. The value tells whether PUBREC may go out.
+   */
   readonly #received = new Map<number, boolean>()
   #completed: number[] = []
   #messages = 0
@@ -108,10 +117,6 @@ export class Inbound {
     this.#shared = shared
     this.#device = device
     this.#end = end
-    // One client id in the hands of two identities is two sessions: neither can end the other's exchanges.
-    const { clientId, identity } = device
-    this.#session = identity === undefined || identity === clientId ? clientId : `${identity}\0${clientId}`
-    if (device.clean) shared.exchanges.discard(this.#session)
   }
 
   /** True while the connection must not be read: too much of it is in flight. */
@@ -135,29 +140,29 @@ export class Inbound {
     if (payloadAt > body.length) return 'a PUBLISH is shorter than its topic'
     const packetId = qos > 0 ? body.readUInt16BE(idAt) : 0
     if (qos > 0 && packetId === 0) return 'a PUBLISH with packet id 0'
-    if (qos === 1 && (header & 8) !== 0 && this.#queue.waitsFor(Ack.PUBACK, packetId)) {
+    if (qos === 1 && (header & DUP) !== 0 && this.#queue.waitsFor(Ack.PUBACK, packetId)) {
       this.#shared.tally.joined++
       return undefined
     }
     this.#readTopic(body, idAt)
     const packet: PublishPacket = {
-      topic: this.#topic, qos: qos as 0 | 1 | 2, packetId, retained: (header & 1) !== 0, payload: oversize ? EMPTY : body.subarray(payloadAt),
+      topic: this.#topic, qos: qos as 0 | 1 | 2, packetId, retained: (header & RETAIN) !== 0, payload: oversize ? EMPTY : body.subarray(payloadAt),
     }
     const reason = this.#topicFault ?? (oversize ? 'oversize' : undefined)
     const refused = reason === undefined ? undefined : { reason, bytes: length - payloadAt }
-    return qos === 2 ? this.#publishOnce(packet, refused) : this.#offer(packet, undefined, refused)
+    return qos === 2 ? this.#publishOnce(packet, (header & DUP) !== 0, refused) : this.#offer(packet, undefined, refused)
   }
 
   /** PUBREL: PUBCOMP follows once the exchange is forgotten durably. */
   release(packetId: number): void {
+    this.#received.delete(packetId)
     if (this.#device.clean) {
-      this.#received.delete(packetId)
       this.#completed.push(packetId)
       this.#end.flushSoon()
       return
     }
     this.#messages++
-    this.#shared.exchanges.release(this.#session, this.#exchangeOf(packetId), () => {
+    this.#shared.exchanges.release(this.#device.session, this.#exchangeOf(packetId), () => {
       this.#messages--
       if (this.#ended) return
       this.#completed.push(packetId)
@@ -208,30 +213,40 @@ export class Inbound {
     if (this.#ended) return
     this.#ended = true
     this.#shared.budget.pending -= this.#queue.abandon()
+    this.#end.flushSoon()
   }
 
-  #publishOnce(packet: PublishPacket, refused: Extras['refused']): string | undefined {
-    const { clean } = this.#device
-    const exchange = this.#exchangeOf(packet.packetId)
-    const state = clean ? this.#cleanStateOf(packet.packetId) : this.#shared.exchanges.stateOf(exchange)
+  #publishOnce(packet: PublishPacket, dup: boolean, refused: Extras['refused']): string | undefined {
+    const { exchanges } = this.#shared
+    const { packetId } = packet
+    if (this.#device.clean || this.#received.has(packetId)) return this.#publishBriefly(packet, refused)
+    const exchange = this.#exchangeOf(packetId)
+    const state = exchanges.stateOf(exchange)
+    const checksum = crc32(packet.payload, crc32(packet.topic))
     if (state !== 'new') {
-      this.#join(packet.packetId, exchange, state)
-      return undefined
+      if (dup || !exchanges.differs(this.#device.session, exchange, checksum)) return this.#join(packetId, exchange, state)
+      // A client that lost its state counts from 1 again. A repetition says DUP (3.3.1.1), so this is another message.
+      this.#shared.tally.warn('reused id', { clientId: this.#device.clientId, packetId }, 'a client used a QoS 2 packet id again before PUBREL: taken for a new message')
+      exchanges.release(this.#device.session, exchange, () => undefined)
+      return this.#publishBriefly(packet, refused)
     }
-    const room = clean ? this.#received.size < OPEN_PER_SESSION_MAX : this.#shared.exchanges.hasRoom(this.#session)
-    if (!room) return 'too many QoS 2 messages without a PUBREL'
-    if (clean) this.#received.set(packet.packetId, false)
-    else this.#shared.exchanges.begin(this.#session, exchange)
-    return this.#offer(packet, clean ? undefined : exchange, refused)
+    if (!exchanges.hasRoom(this.#device.session)) return TOO_MANY_OPEN
+    exchanges.begin(this.#device.session, exchange, checksum)
+    return this.#offer(packet, exchange, refused)
   }
 
-  #cleanStateOf(packetId: number): 'new' | 'pending' | 'stored' {
+  /** QoS 2 within this connection only. */
+  #publishBriefly(packet: PublishPacket, refused: Extras['refused']): string | undefined {
+    const { packetId } = packet
     const stored = this.#received.get(packetId)
-    return stored === undefined ? 'new' : stored ? 'stored' : 'pending'
+    if (stored !== undefined) return this.#join(packetId, '', stored ? 'stored' : 'pending')
+    if (this.#received.size >= OPEN_PER_SESSION_MAX) return TOO_MANY_OPEN
+    this.#received.set(packetId, false)
+    return this.#offer(packet, undefined, refused)
   }
 
   /** One PUBREC answers a PUBLISH and its repetitions: a second could acknowledge a later message of the same id. */
-  #join(packetId: number, exchange: string, state: 'pending' | 'stored'): void {
+  #join(packetId: number, exchange: string, state: 'pending' | 'stored'): undefined {
     this.#shared.tally.joined++
     if (this.#queue.waitsFor(Ack.PUBREC, packetId)) return
     const slot = new AckSlot(Ack.PUBREC, packetId, 0)
@@ -277,7 +292,7 @@ export class Inbound {
   }
 
   #exchangeOf(packetId: number): string {
-    return `${this.#session}\0${packetId}`
+    return `${this.#device.session}\0${packetId}`
   }
 }
 

@@ -3,10 +3,12 @@ import type { Clock } from '../../daemon/clock.ts'
 import { messageOf } from '../../daemon/errors.ts'
 import type { Intake, Log, Source, SourceState } from '../../daemon/ports.ts'
 import { Authenticator, ReturnCode } from './listen-auth.ts'
-import { Broker, type ConnectRequest, type Denial } from './listen-broker.ts'
+import { Broker } from './listen-broker.ts'
 import { Budget } from './listen-budget.ts'
+import { Claims } from './listen-claims.ts'
 import { Connection, type ConnectionOwner } from './listen-connection.ts'
 import { Tally, type Ending, type ListenCounters, type Refusal } from './listen-counters.ts'
+import { HELD_MAX_MS, overdue } from './listen-deadlines.ts'
 import { Exchanges, type ExchangeStore } from './listen-exchanges.ts'
 import { Gate } from './listen-gate.ts'
 import type { InboundShared } from './listen-inbound.ts'
@@ -24,16 +26,11 @@ export interface MqttListenerOptions {
 }
 
 const SWEEP_MS = 250
-const CONNECT_TIMEOUT_MS = 10_000
-/** Longest time that a connection is kept unread while the gateway is full (or half its keepalive, if shorter). */
-const HELD_MAX_MS = 10_000
-const STUCK_MAX_MS = 60_000
 /** What a peer has to read our last words before the socket is destroyed. */
 const LINGER_MS = 2_000
 /** Sockets beyond `maxConnections`: enough to tell the next ones that it is full, in words. */
 const SPARE_SOCKETS = 128
 const CONNECT_BYTES_MAX = 16_384
-const CLIENT_ID_CHARS_MAX = 1_024
 const STOP_POLL_MS = 20
 
 /** `mqtt.listen`: the gateway's own MQTT 3.1.1 endpoint. A device's PUBACK says that its message is durable. */
@@ -45,8 +42,7 @@ export class MqttListener implements Source {
   readonly #budget: Budget
   readonly #exchanges: Exchanges
   readonly #connections = new Set<Connection>()
-  /** Who has a client id. The broker closes the older connection; here it is decided whether it may. */
-  readonly #claims = new Map<string, Connection>()
+  readonly #claims: Claims
   #toFlush: Connection[] = []
   #tls: WatchedFiles<TlsMaterial> | undefined
   #broker: Broker | undefined
@@ -65,6 +61,7 @@ export class MqttListener implements Source {
     this.#auth = new Authenticator(name, settings.auth, clock, log)
     this.#budget = new Budget(settings.inFlightBytes)
     this.#exchanges = new Exchanges(options.exchanges)
+    this.#claims = new Claims(settings.maxConnections, this.#auth, this.#tally, this.#exchanges)
     this.#status = { state: 'down', reason: 'not started', sinceMs: clock.wallMs() }
   }
 
@@ -157,7 +154,7 @@ export class MqttListener implements Source {
   #makeBroker(): Broker {
     const { settings, log, name } = this.#options
     return new Broker({
-      admit: (connection, request) => this.#admit(connection, request),
+      admit: (connection, request) => this.#claims.admit(connection, request),
       wrongVersion: (connection, version) => {
         connection.expectEnd('refused')
         this.#tally.refuse('protocol-version', `it speaks MQTT protocol level ${version}, this listener 4 (3.1.1)`, connection.peer)
@@ -190,34 +187,6 @@ export class MqttListener implements Source {
     connection.end('refused')
   }
 
-  async #admit(connection: Connection, request: ConnectRequest): Promise<Denial | undefined> {
-    const { clientId, username, password, clean } = request
-    const deny = (refusal: Refusal, returnCode: number, detail: string): Denial => {
-      this.#tally.refuse(refusal, detail, connection.peer)
-      return { returnCode, detail }
-    }
-    if (clientId.length > CLIENT_ID_CHARS_MAX || clientId.includes('\0') || (request.anonymous && !clean)) {
-      return deny('bad-client-id', ReturnCode.IDENTIFIER_REJECTED, 'its client id is empty (with a persistent session), too long, or holds U+0000')
-    }
-    const { maxConnections } = this.#options.settings
-    if (this.#claims.size >= maxConnections && !this.#claims.has(clientId)) {
-      return deny('max-connections', ReturnCode.SERVER_UNAVAILABLE, `all ${maxConnections} connections are in use`)
-    }
-    const proof = await this.#auth.prove({ clientId, username, password, commonName: connection.commonName })
-    if (connection.ending !== undefined) return { returnCode: ReturnCode.SERVER_UNAVAILABLE, detail: 'it is gone' }
-    if ('returnCode' in proof) return deny('bad-credentials', proof.returnCode, proof.detail)
-    const holder = this.#claims.get(clientId)
-    if (holder !== undefined && holder.device?.identity !== proof.identity) {
-      return deny('client-id-taken', ReturnCode.IDENTIFIER_REJECTED, `client id ${JSON.stringify(clientId)} is in use by another identity`)
-    }
-    holder?.expectEnd('taken-over')
-    this.#claims.set(clientId, connection)
-    connection.device = { clientId, username, identity: proof.identity, clean }
-    connection.credential = proof.credential
-    this.#tally.connects++
-    return undefined
-  }
-
   #maySubscribe(connection: Connection, filter: string): boolean {
     const { device } = connection
     const { allowSubscribe } = this.#options.settings
@@ -227,8 +196,7 @@ export class MqttListener implements Source {
 
   #ended(connection: Connection, reason: Ending, detail: string | undefined): void {
     this.#tally.end(reason, detail, connection.peer)
-    const clientId = connection.device?.clientId
-    if (clientId !== undefined && this.#claims.get(clientId) === connection) this.#claims.delete(clientId)
+    this.#claims.leave(connection)
   }
 
   #flushLater(connection: Connection): void {
@@ -265,22 +233,13 @@ export class MqttListener implements Source {
     if (heldBytes > this.#options.settings.inFlightBytes) this.#evict(heldBytes)
   }
 
-  /** Ends a connection whose time is over, for whatever reason. */
   #judge(connection: Connection, nowMs: number): void {
-    const { keepaliveSeconds, endedMs, stuckSinceMs } = connection
-    const { keepaliveMaxSeconds } = this.#options.settings
-    const silenceMax = (keepaliveSeconds === 0 ? keepaliveMaxSeconds : Math.min(keepaliveSeconds, keepaliveMaxSeconds)) * 1_500
-    if (endedMs !== undefined) {
-      if (nowMs - endedMs > LINGER_MS) connection.socket.destroy()
-    } else if (!connection.ready) {
-      if (nowMs - connection.openedMs > CONNECT_TIMEOUT_MS) connection.end('connect-timeout', 'no CONNECT came in time')
-    } else if (this.#held !== undefined && nowMs - this.#held.sinceMs > patienceMs(keepaliveSeconds)) {
-      connection.end('held', `the gateway is full: ${this.#held.reason}`)
-    } else if (stuckSinceMs !== undefined && nowMs - stuckSinceMs > STUCK_MAX_MS) {
-      connection.end('slow-reader', 'it does not read its acknowledgements')
-    } else if (!connection.unread && nowMs - connection.heardMs > silenceMax) {
-      connection.end('keepalive', `silent for more than ${silenceMax / 1_000} s`)
+    if (connection.endedMs !== undefined) {
+      if (nowMs - connection.endedMs > LINGER_MS) connection.socket.destroy()
+      return
     }
+    const over = overdue(connection, nowMs, this.#options.settings.keepaliveMaxSeconds, this.#held)
+    if (over !== undefined) connection.end(over.reason, over.detail)
   }
 
   /** Incomplete packets, and what paused sockets had read already, are beyond the limit: the largest go. */
@@ -343,10 +302,6 @@ export class MqttListener implements Source {
     const sinceMs = same ? this.#status.sinceMs : this.#options.clock.wallMs()
     this.#status = { state, sinceMs, ...(reason === undefined ? {} : { reason }) }
   }
-}
-
-function patienceMs(keepaliveSeconds: number): number {
-  return keepaliveSeconds === 0 ? HELD_MAX_MS : Math.min(HELD_MAX_MS, keepaliveSeconds * 500)
 }
 
 function pause(clock: Clock, ms: number): Promise<void> {

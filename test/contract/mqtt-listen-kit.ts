@@ -15,10 +15,12 @@ import mqttPacket, { type Packet } from 'mqtt-packet'
 import { SystemClock } from '../../adapters/host/clock.ts'
 import { MqttListener } from '../../adapters/mqtt/listen.ts'
 import type { ListenSettings } from '../../adapters/mqtt/listen-settings.ts'
+import type { Clock } from '../../daemon/clock.ts'
 import type { Delivery, Intake, Log } from '../../daemon/ports.ts'
+import { FakeClock } from '../fakes/clock.ts'
 
 const run = promisify(execFile)
-export const clock = new SystemClock()
+const systemClock = new SystemClock()
 
 /** Keeps what is offered; settles at once, or when the test says so. */
 export class ControlledIntake implements Intake {
@@ -50,15 +52,14 @@ export class ControlledIntake implements Intake {
     for (const delivery of batch) this.settle(delivery)
   }
 
+  /** Out of turn: `settleNext` must not be used for the same deliveries. */
   settle(delivery: Delivery): void {
     if (delivery.exchange !== undefined) this.#store.stored.add(delivery.exchange)
     delivery.settle()
   }
 
-  /** The listener is replaced: what was not settled is lost with the old daemon. */
-  forget(): void {
-    this.deliveries.length = 0
-    this.#settled = 0
+  topics(): string[] {
+    return this.deliveries.map(({ topic }) => topic)
   }
 }
 
@@ -115,24 +116,39 @@ export interface Rig {
   readonly intake: ControlledIntake
   readonly exchanges: ExchangeSet
   readonly log: KeptLog
+  readonly settings: ListenSettings
   readonly port: number
 }
 
-/** A listener that stops with the test. With `like`, the next life of that one: same store, same port. */
-export async function listen(t: TestContext, settings: Partial<ListenSettings> = {}, like?: Rig): Promise<Rig> {
-  const exchanges = like?.exchanges ?? new ExchangeSet()
-  const intake = new ControlledIntake(exchanges)
-  const log = new KeptLog()
-  const url = like === undefined ? {} : { url: `mqtt://127.0.0.1:${like.port}` }
-  const listener = new MqttListener({ name: 'lan', settings: { ...DEFAULTS, ...settings, ...url }, exchanges, clock, log })
-  await listener.start(intake, new AbortController().signal)
-  t.after(() => listener.stop(clock.monotonicMs()))
-  return { listener, intake, exchanges, log, port: listener.port }
+/** A listener that stops with the test. */
+export async function listen(t: TestContext, settings: Partial<ListenSettings> = {}, clock: Clock = systemClock): Promise<Rig> {
+  return open(t, { ...DEFAULTS, ...settings }, clock, new ExchangeSet())
+}
+
+/** A listener whose time stands still until the test moves it. */
+export async function listenStill(t: TestContext, settings: Partial<ListenSettings> = {}): Promise<Rig & { readonly clock: FakeClock }> {
+  const clock = new FakeClock()
+  return { ...(await listen(t, settings, clock)), clock }
 }
 
 /** Ends a listener as a kill would: nothing is acknowledged any more. */
 export async function kill(rig: Rig): Promise<void> {
-  await rig.listener.stop(clock.monotonicMs())
+  await rig.listener.stop(0)
+}
+
+/** The next life of the daemon: what was not settled is gone, what was stored is there, the port is the same. */
+export async function restart(t: TestContext, rig: Rig): Promise<Rig> {
+  await kill(rig)
+  return open(t, { ...rig.settings, url: `mqtt://127.0.0.1:${rig.port}` }, systemClock, rig.exchanges)
+}
+
+async function open(t: TestContext, settings: ListenSettings, clock: Clock, exchanges: ExchangeSet): Promise<Rig> {
+  const intake = new ControlledIntake(exchanges)
+  const log = new KeptLog()
+  const listener = new MqttListener({ name: 'lan', settings, exchanges, clock, log })
+  await listener.start(intake, new AbortController().signal)
+  t.after(() => listener.stop(0))
+  return { listener, intake, exchanges, log, settings, port: listener.port }
 }
 
 type Sent = Parameters<typeof mqttPacket.generate>[0]
@@ -142,20 +158,20 @@ export class RawClient {
   readonly socket: Socket
   readonly received: Packet[] = []
   closed = false
-  #wake: () => void = () => undefined
+  #wakes: (() => void)[] = []
 
   constructor(socket: Socket) {
     this.socket = socket
     const parser = mqttPacket.parser({ protocolVersion: 4 })
     parser.on('packet', (packet) => {
       this.received.push(packet)
-      this.#wake()
+      this.#wakeAll()
     })
     socket.on('data', (chunk: Buffer) => parser.parse(chunk))
     socket.on('error', () => undefined)
     socket.on('close', () => {
       this.closed = true
-      this.#wake()
+      this.#wakeAll()
     })
   }
 
@@ -171,7 +187,7 @@ export class RawClient {
   async take(cmd: Packet['cmd']): Promise<Packet & { messageId?: number; returnCode?: number; granted?: unknown; sessionPresent?: boolean }> {
     const packet = await this.#until(() => this.received.find((one) => one.cmd === cmd), `a ${cmd}`)
     this.received.splice(this.received.indexOf(packet), 1)
-    return packet as never
+    return packet
   }
 
   async takeIds(cmd: Packet['cmd'], count: number): Promise<(number | undefined)[]> {
@@ -200,9 +216,13 @@ export class RawClient {
     }
   }
 
+  #wakeAll(): void {
+    for (const wake of this.#wakes.splice(0)) wake()
+  }
+
   #change(): Promise<void> {
     return new Promise((resolve) => {
-      this.#wake = resolve
+      this.#wakes.push(resolve)
     })
   }
 }
@@ -241,7 +261,7 @@ export async function tryConnect(t: TestContext, port: number, options: ConnectO
     cmd: 'connect', clientId, clean, keepalive,
     ...(username === undefined ? {} : { username }), ...(password === undefined ? {} : { password: Buffer.from(password) }),
     ...(will === undefined ? {} : { will: { qos: 0, retain: false, ...will } }),
-  } as Sent)
+  })
   const connack = await client.take('connack').catch(() => undefined)
   return { client, returnCode: connack?.returnCode ?? -1, sessionPresent: connack?.sessionPresent === true }
 }

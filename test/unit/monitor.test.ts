@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { Monitor, type Watched } from '../../daemon/monitor.ts'
+import type { InternalRecord, LedgerLine, LedgerTotals, Log } from '../../daemon/ports.ts'
+import type { RelayStatus } from '../../daemon/status.ts'
+import { FakeClock } from '../fakes/clock.ts'
+import { outboxState, relayStatus, snapshot, sourceState } from '../fakes/snapshot.ts'
+
+const NOTHING = { messages: 0, bytes: 0 }
+const TOTALS: LedgerTotals = { received: NOTHING, delivered: NOTHING, buffered: NOTHING, inFlight: NOTHING, deadLettered: NOTHING, shed: {}, lost: NOTHING, exported: NOTHING }
+const QUIET: LedgerLine = { device: 'a', stream: 's', received: NOTHING, delivered: NOTHING, deadLettered: NOTHING, shed: {} }
+const SHEDDING: LedgerLine = { ...QUIET, device: 'b', shed: { 'over-limit': { messages: 3, bytes: 30 } } }
+
+function set(): { clock: FakeClock; monitor: Monitor; records: InternalRecord[]; lines: string[]; relay: (next: RelayStatus) => void } {
+  const clock = new FakeClock({ monotonicMs: 100_000 })
+  const records: InternalRecord[] = []
+  const lines: string[] = []
+  const note = (_: object, message: string): void => void lines.push(message)
+  const log: Log = { debug: note, info: note, warn: note, error: note }
+  let relay = relayStatus()
+  const watched: Watched = {
+    identity: snapshot().identity,
+    sources: () => [sourceState()],
+    intake: () => snapshot().intake,
+    outbox: () => outboxState({}, { normal: { messages: 1 } }),
+    relay: () => ({ ...relay, lastProgressMs: clock.monotonicMs() }),
+    ledger: { totals: async () => TOTALS, lines: async () => [SHEDDING, QUIET] },
+    report: (record) => void records.push(record),
+  }
+  const monitor = new Monitor(watched, clock, log)
+  return { clock, monitor, records, lines, relay: (next) => void (relay = next) }
+}
+
+function read(record: InternalRecord | undefined): Record<string, unknown> {
+  return JSON.parse(Buffer.from(record?.value ?? '{}').toString()) as Record<string, unknown>
+}
+
+describe('the monitor', () => {
+  it('reports a change of verdict once it has stood for 5 s, and not a flap', async () => {
+    const { clock, monitor, records, relay } = set()
+    await monitor.start()
+    monitor.running()
+    clock.advance(6_000)
+    const before = records.length
+    relay(relayStatus({ phase: 'backing-off', reason: 'Kafka unreachable' }))
+    clock.advance(3_000)
+    relay(relayStatus())
+    clock.advance(10_000)
+    assert.equal(records.length, before, 'a flap of 3 s is no news')
+    relay(relayStatus({ phase: 'backing-off', reason: 'Kafka unreachable' }))
+    clock.advance(10_000)
+    assert.equal(records.length, before + 1)
+    const event = read(records.at(-1))
+    assert.equal(records.at(-1)?.destination, 'events')
+    assert.deepEqual([event['type'], event['gateway'], (event['verdict'] as { state: string }).state], ['verdict', 'gw-001', 'buffering'])
+  })
+
+  it('sends a status and the ledger after a minute and then every 15 minutes', async () => {
+    const { clock, monitor, records } = set()
+    await monitor.start()
+    monitor.running()
+    const kinds = (): string[] => records.map((record) => `${record.destination} ${String(read(record)['type'] ?? 'totals')}`)
+    clock.advance(61_000)
+    await Promise.resolve()
+    clock.advance(15 * 60_000)
+    await new Promise((resolve) => setImmediate(resolve))
+    assert.equal(kinds().filter((kind) => kind === 'events status').length, 2)
+    const ledgers = records.filter((record) => record.destination === 'ledger')
+    assert.equal(ledgers.length, 2)
+    assert.equal(ledgers[0]?.key, 'gw-001.0123456789abcdef', 'one key for each epoch, so a compacted topic keeps the last totals of each')
+    assert.deepEqual((read(ledgers[0])['shedding'] as LedgerLine[]).map((line) => line.device), ['b'])
+  })
+
+  it('writes the last totals at a stop, and nothing after it', async () => {
+    const { clock, monitor, records } = set()
+    await monitor.start()
+    monitor.running()
+    await monitor.stop()
+    assert.equal(records.at(-1)?.destination, 'ledger')
+    const count = records.length
+    clock.advance(3_600_000)
+    assert.equal(records.length, count)
+  })
+})

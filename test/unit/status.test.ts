@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { exposition } from '../../adapters/control/metrics.ts'
+import { ledgerDocument, ledgerView } from '../../daemon/cli/ledger-view.ts'
+import { statusView } from '../../daemon/cli/status-view.ts'
+import { printable, size, table } from '../../daemon/cli/text.ts'
+import { metricsOf } from '../../daemon/metrics.ts'
+import type { LedgerTotals } from '../../daemon/ports.ts'
+import { statusDocument } from '../../daemon/status.ts'
+import { NOW_MS, outboxState, snapshot, sourceState } from '../fakes/snapshot.ts'
+
+describe('the status document', () => {
+  it('has what a program needs, under a schema number', () => {
+    const document = JSON.parse(JSON.stringify(statusDocument(snapshot()))) as Record<string, unknown>
+    for (const key of ['schema', 'pid', 'version', 'gateway', 'uptimeSeconds', 'verdict', 'sources', 'lanes', 'rates', 'buffer', 'kafka']) assert.ok(key in document, key)
+    assert.equal(document['uptimeSeconds'], 3_600)
+    assert.ok(!('startedMs' in document))
+  })
+
+  it('says when the buffer will be full only while it grows', () => {
+    const rates = { inPerSecond: 0, outPerSecond: 0, shedPerSecond: 0, growthBytesPerSecond: 1_000 }
+    const outbox = outboxState({ usedBytes: 1_000_000, maxBytes: 2_000_000 })
+    assert.equal(statusDocument(snapshot({ outbox, rates })).buffer.fullInSeconds, 1_000)
+    assert.equal(statusDocument(snapshot({ outbox, rates: { ...rates, growthBytesPerSecond: 0 } })).buffer.fullInSeconds, undefined)
+  })
+
+  it('leads with the verdict, and fits one screen', () => {
+    const verdict = { state: 'buffering', line: 'Kafka unreachable since 14:02 (3 h 10 min), no loss', remedy: 'check the uplink' } as const
+    const outbox = outboxState({}, { normal: { messages: 12_345, oldestMs: NOW_MS - 65_000 } })
+    const lines = statusView(statusDocument(snapshot({ verdict, outbox }))).split('\n')
+    assert.equal(lines[0], 'BUFFERING: Kafka unreachable since 14:02 (3 h 10 min), no loss')
+    assert.ok(lines.length <= 24)
+    assert.ok(lines.some((line) => /remedy +check the uplink/.test(line)))
+    assert.ok(lines.some((line) => /normal +12,345/.test(line)))
+  })
+})
+
+describe('metrics', () => {
+  it('log path 20: every shed reason has its series, and no label comes from a device', async () => {
+    const text = await exposition(metricsOf(snapshot()))
+    assert.match(text, /^edge_gateway_shed_messages_total\{reason="oversize"\} 1$/m)
+    assert.match(text, /^edge_gateway_shed_messages_total\{reason="evicted"\} 0$/m)
+    const labels = new Set([...text.matchAll(/[{,](\w+)="/g)].map((match) => match[1]))
+    assert.deepEqual([...labels].sort(), ['gateway', 'lane', 'reason', 'source', 'state', 'version'])
+  })
+
+  it('escapes what a config may name', async () => {
+    const text = await exposition(metricsOf(snapshot({ sources: [sourceState({ name: 'a"b\\c\n' })] })))
+    assert.match(text, /source="a\\"b\\\\c\\n"/)
+  })
+})
+
+describe("the ledger's equation", () => {
+  const some = (messages: number): { messages: number; bytes: number } => ({ messages, bytes: messages * 10 })
+  const totals: LedgerTotals = {
+    received: some(100), delivered: some(60), buffered: some(20), inFlight: some(5), deadLettered: some(1), shed: { 'over-limit': some(10), oversize: some(2) }, lost: some(2), exported: some(0),
+  }
+
+  it('holds when every message has an outcome', () => {
+    const document = ledgerDocument(totals, [])
+    assert.deepEqual(document.equation, { holds: true, difference: 0 })
+    assert.match(ledgerView(document), /^received 100 = delivered 60 \+ buffered 20 \+ in flight 5 \+ dead letters 1 \+ lost 2 \+ exported 0 \+ shed 12$/m)
+  })
+
+  it('says by how much it is off', () => {
+    const document = ledgerDocument({ ...totals, delivered: some(57) }, [])
+    assert.deepEqual(document.equation, { holds: false, difference: 3 })
+    assert.match(ledgerView(document), /3 messages are not accounted for/)
+  })
+})
+
+describe('text for a terminal', () => {
+  it('can not be steered by a device', () => {
+    assert.equal(printable('\u001b[31mred\u0007'), '\\u001b[31mred\\u0007')
+    assert.equal(table(['device'], [['a\nb']]).split('\n').length, 2)
+  })
+
+  it('shows sizes in binary units', () => {
+    assert.deepEqual([0, 1_023, 1_536, 410 * 1024 ** 2, 2 * 1024 ** 3].map(size), ['0 B', '1023 B', '1.5 KiB', '410 MiB', '2.0 GiB'])
+  })
+})

@@ -117,7 +117,7 @@ function readNode(reading: Reading, node: ParsedNode | null, path: Path, keyOrig
   if (isAlias(node)) return readAlias(reading, node, path, keyOrigin)
   if (isScalar(node)) return readScalar(reading, node, path)
   if (isSeq(node)) return node.items.map((item, index) => readNode(reading, item as ParsedNode | null, [...path, index], undefined))
-  if (isMap(node)) return readMap(reading, node.items as readonly MapPair[], path)
+  if (isMap(node)) return readMap(reading, node.items, path)
   return null
 }
 
@@ -200,7 +200,11 @@ function explain(error: YAMLError, text: string): string {
     case 'DUPLICATE_KEY': return `the key ${keyAt(text, error.pos[0])} is written twice in one map; keep one`
     case 'TAB_AS_INDENT': return 'a tab is used for indentation; write spaces'
     case 'TAG_RESOLVE_FAILED': return `tags are not supported (${error.message}); remove the word that begins with "!"`
+    default: return explainOther(error, text)
   }
+}
+
+function explainOther(error: YAMLError, text: string): string {
   const lineStart = text.lastIndexOf('\n', error.pos[0] - 1) + 1
   const line = text.slice(lineStart, Math.max(text.indexOf('\n', error.pos[0]), error.pos[0]))
   if (error.message.includes('call stack')) return TOO_DEEP

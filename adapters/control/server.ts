@@ -100,7 +100,7 @@ function paramsOf(pattern: readonly string[], parts: readonly string[]): Record<
 
 function send(response: ServerResponse, reply: Reply): void {
   const text = typeof reply.body === 'string'
-  const body = text ? (reply.body as string) : JSON.stringify(reply.body)
+  const body = text ? (reply.body) : JSON.stringify(reply.body)
   response.writeHead(reply.status, {
     'content-type': text ? 'text/plain; version=0.0.4; charset=utf-8' : 'application/json',
     'cache-control': 'no-store',

@@ -16,7 +16,7 @@ export function scalar<T>(read: (value: unknown) => T | Wrong, json: object): Sc
     context.addIssue({ code: 'custom', message: result.message, input: value })
     return z.NEVER
   })
-  return type.meta({ ...json }) as ScalarOf<T>
+  return type.meta({ ...json })
 }
 
 const DURATION_PATTERN = '\\d+(\\.\\d+)?(ms|s|m|h|d)'
@@ -82,7 +82,7 @@ function wordsOr<W extends string, T, U>(
   pattern: string,
   others: readonly object[],
 ): ScalarOf<T | U> {
-  const known = new Map<unknown, T>(Object.entries(words) as [string, T][])
+  const known = new Map<unknown, T>(Object.entries<T>(words))
   const listed = [...known.keys()].join(' or ')
   return scalar(value => {
     const word = known.get(value)
@@ -103,7 +103,7 @@ export function text(pattern: RegExp, rule: string): ScalarOf<string> {
 
 /** Any text without control characters. */
 export function plainText(maxLength: number): ScalarOf<string> {
-  // eslint-disable-next-line no-control-regex
+   
   return text(new RegExp(`^[^\\u0000-\\u001f\\u007f]{1,${maxLength}}$`), `write 1 to ${maxLength} characters, none of them a control character`)
 }
 
@@ -111,7 +111,7 @@ export function plainText(maxLength: number): ScalarOf<string> {
 export function absolutePath(what: 'file' | 'folder' | 'socket'): ScalarOf<string> {
   return scalar(value => {
     if (typeof value !== 'string' || value === '') return new Wrong(`expected the path of a ${what}`)
-    // eslint-disable-next-line no-control-regex
+     
     if (/[\u0000-\u001f]/.test(value)) return new Wrong(`a path has no control characters; write the path of a ${what}`)
     return value.startsWith('/') ? value : new Wrong(`write the absolute path of a ${what}, beginning with /`)
   }, { type: 'string', pattern: '^/' })

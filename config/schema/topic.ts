@@ -46,7 +46,7 @@ function filterLevel(level: string): string {
 }
 
 function wrongLevel(level: string, isLast: boolean): string | undefined {
-  // eslint-disable-next-line no-control-regex
+   
   if (/[\u0000-\u001f\u007f-\u009f\ufffd-\uffff]/.test(level) || !level.isWellFormed()) return 'a topic has no control characters and no damaged ones; remove them'
   if (level === '{device...}') return 'a device is one level; write {device}'
   if (filterLevel(level) === '#') return isLast ? undefined : `${level} may stand only at the end; write + or {name} for one level`

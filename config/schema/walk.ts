@@ -57,7 +57,6 @@ export function allPaths(root: Schema, path: readonly string[] = []): readonly (
 /** The input with the schema's defaults put in, still as one writes it in the file. */
 export function withDefaults(schema: Schema, input: Json | undefined): Json | undefined {
   const value = input ?? defaultOf(schema)
-  if (Array.isArray(value)) return value
   if (!isObject(value)) return value
   const keys = keysOf(schema)
   const entry = entriesOf(schema)

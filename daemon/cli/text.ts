@@ -37,6 +37,6 @@ export function table(header: readonly string[], rows: readonly (readonly (strin
 
 /** A device's name or topic must not move the cursor or change colours of the technician's terminal. */
 export function printable(text: string): string {
-  // eslint-disable-next-line no-control-regex
+   
   return text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }

@@ -53,9 +53,9 @@ function get(path: string, answer: (request: RouteRequest) => object | Promise<o
   return { method: 'GET', path, run: async (request) => ({ status: 200, body: await answer(request) }) }
 }
 
-async function bufferDocument({ outbox, snapshot }: RouteSources): Promise<object> {
-  const { lanes, buffer } = statusDocument(snapshot())
-  const epochs = await outbox.epochs()
+async function bufferDocument(sources: RouteSources): Promise<object> {
+  const { lanes, buffer } = statusDocument(sources.snapshot())
+  const epochs = await sources.outbox.epochs()
   return {
     schema: 1,
     running: true,

@@ -99,7 +99,7 @@ test('every default that the example states is the true one', () => {
     for (const [key, below] of Object.entries(value)) {
       const line = fragment?.origin([...path, key], 'key')?.line ?? 0
       yield { path: [...path, key], line }
-      yield* keyLines(below as Json, [...path, key])
+      yield* keyLines(below, [...path, key])
     }
   }
 })

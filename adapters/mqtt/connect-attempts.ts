@@ -10,7 +10,7 @@ export interface RetryPolicy {
    * clients that take one session from each other would do so for ever at full speed.
    */
   readonly stableMs: number
-  /** From the first packet to the last SUBACK. */
+  /** For name lookup, TCP, TLS and CONNACK; then for SUBACK, while nothing else comes. */
   readonly attemptMs: number
 }
 

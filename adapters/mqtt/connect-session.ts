@@ -9,7 +9,7 @@ import type { CheckedSettings, ConnectFilter } from './connect-settings.ts'
 import { findSession, subscribe, subscribeTo, takesRetained } from './connect-subscribe.ts'
 import type { Found, Subscribed } from './connect-subscribe.ts'
 
-const NOTHING_FOUND: Found = { isLost: false, established: [], formerClientId: undefined }
+const NOTHING_FOUND: Found = { isLost: false, isStrange: false, established: [], formerClientId: undefined }
 
 export interface SessionPorts {
   readonly name: string
@@ -31,10 +31,13 @@ export class Session {
 
   /** At CONNACK: states what the broker lost. */
   begin(url: string, accepted: Accepted): void {
-    const { settings, book, notices } = this.#ports
+    const { name, settings, book, notices, log } = this.#ports
     const { clientId, sessionExpirySeconds, protocolVersion } = settings
     this.#found = findSession(accepted, book.of(url), clientId)
-    const { isLost, formerClientId } = this.#found
+    const { isLost, formerClientId, isStrange } = this.#found
+    if (isStrange) {
+      log.warn({ source: name, broker: url }, 'the broker has a session of this client id that is not remembered here: what another program or an earlier config subscribed to goes on, and may bring copies')
+    }
     if (isLost) {
       notices.add('session-lost', 1, () => `${url} no longer had the session of "${clientId}": what it kept for the gateway since the last connection is lost`)
     }

@@ -7,7 +7,7 @@ import type { ConnectFilter } from './connect-filters.ts'
 export type { ConnectFilter } from './connect-filters.ts'
 
 /** PEM files; read anew at each attempt to connect. */
-export interface ConnectTls {
+interface ConnectTls {
   /** Authorities that the broker's certificate must come from; without it those that Node ships. */
   readonly caFile?: string | undefined
   readonly certFile?: string | undefined

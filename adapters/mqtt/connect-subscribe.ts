@@ -16,6 +16,8 @@ export interface Subscribed {
 /** What the broker holds of ours when a connection begins. */
 export interface Found {
   readonly isLost: boolean
+  /** There is a session, and we don't remember to have made it. */
+  readonly isStrange: boolean
   /** Filters whose retained messages have come before. */
   readonly established: readonly string[]
   /** The session of this other client id stays behind at the broker. */
@@ -27,6 +29,7 @@ export function findSession(accepted: Accepted, known: RememberedSession | undef
   const isOurs = known?.clientId === clientId
   return {
     isLost: isOurs && !accepted.isSessionPresent,
+    isStrange: !isOurs && accepted.isSessionPresent,
     established: isOurs && accepted.isSessionPresent ? known.established : [],
     formerClientId: known === undefined || isOurs ? undefined : known.clientId,
   }

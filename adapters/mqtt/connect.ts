@@ -11,7 +11,7 @@ import type { Intake, Log, Source, SourceState } from '../../daemon/ports.ts'
 import { Attempts, DEFAULT_RETRY } from './connect-attempts.ts'
 import type { RetryPolicy } from './connect-attempts.ts'
 import { InFlight } from './connect-delivery.ts'
-import { Link } from './connect-link.ts'
+import { CLOSE_GRACE_MS, Link } from './connect-link.ts'
 import type { LinkEnd } from './connect-link.ts'
 import { ProgramMemory, SessionBook } from './connect-memory.ts'
 import type { SessionMemory } from './connect-memory.ts'
@@ -90,6 +90,7 @@ export class MqttConnection implements Source {
   }
 
   hold(reason: string): void {
+    if (this.#stopped !== undefined) return
     const isFirst = this.#heldFor === undefined
     this.#heldFor = reason
     this.#setState('held', reason)
@@ -101,7 +102,7 @@ export class MqttConnection implements Source {
   }
 
   release(): void {
-    if (this.#heldFor === undefined) return
+    if (this.#heldFor === undefined || this.#stopped !== undefined) return
     this.#heldFor = undefined
     this.#cancelHold()
     this.#attempts.reset()
@@ -131,7 +132,7 @@ export class MqttConnection implements Source {
       const cancel = clock.after(deadlineMs - clock.monotonicMs(), resolve)
       await Promise.race([link.drained(), promise])
       cancel()
-      link.close(STOPPED)
+      link.close(STOPPED, Math.max(CLOSE_GRACE_MS, deadlineMs - clock.monotonicMs()))
     }
     this.#wake()
     await this.#running
@@ -172,11 +173,8 @@ export class MqttConnection implements Source {
     const link = await this.#open(broker)
     if (typeof link === 'string') return this.#ended(broker, { reason: link, cause: 'fault' }, undefined)
     const { clock } = this.#options
-    const { attemptMs } = this.#retry
     this.#link = link
-    const cancel = clock.after(attemptMs, () => link.fail(`${broker.url} does not answer: no session within ${attemptMs / 1_000} s`))
     await this.#join(link).catch(ignore) // the link ended meanwhile, and `closed` tells why
-    cancel()
     const sinceMs = this.#served === undefined ? undefined : clock.monotonicMs()
     const end = await link.closed
     this.#link = this.#served = undefined
@@ -204,14 +202,33 @@ export class MqttConnection implements Source {
   }
 
   async #join(link: Link): Promise<void> {
-    this.#session.begin(link.broker.url, await link.open())
+    const { clock } = this.#options
+    const { attemptMs, stableMs } = this.#retry
+    const { url } = link.broker
+    const cancel = clock.after(attemptMs, () => link.fail(`${url} does not answer: no connection within ${attemptMs / 1_000} s`))
+    const accepted = await link.open().finally(cancel)
+    this.#session.begin(url, accepted)
+    this.#watchProgress(link)
     await this.#subscribe(link)
-    this.#options.clock.after(this.#retry.stableMs, () => {
+    clock.after(stableMs, () => {
       if (this.#served !== link) return
       this.#lastReason = ''
-      void this.#session.establish(link.broker.url)
+      void this.#session.establish(url)
     })
     void this.#session.watchDrops(link)
+  }
+
+  /**
+   * The broker first sends what the session holds, so SUBACK may be a long time away, on a thin line or behind a
+   * message that waits for room. Only a broker that sends nothing at all is given up.
+   */
+  #watchProgress(link: Link, seen = 0): void {
+    const { attemptMs } = this.#retry
+    this.#options.clock.after(attemptMs, () => {
+      if (this.#served === link || !link.isOpen) return
+      if (link.taken === seen && !link.isWaiting) link.fail(`${link.broker.url} does not answer: no SUBACK within ${attemptMs / 1_000} s`)
+      else this.#watchProgress(link, link.taken)
+    })
   }
 
   async #subscribe(link: Link, again?: readonly ConnectFilter[]): Promise<void> {

@@ -2,10 +2,12 @@
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { MqttClient } from 'mqtt'
+import type { Packet } from 'mqtt-packet'
 import { serviceScope } from '../services/index.ts'
 import { scriptedBroker } from './mqtt-connect-broker.ts'
-import { isUp, run, settingsFor, until, VERSIONS } from './mqtt-connect-kit.ts'
+import { isUp, QUICK, run, settingsFor, until, VERSIONS } from './mqtt-connect-kit.ts'
 
 const scope = serviceScope()
 
@@ -181,6 +183,56 @@ test('a refused filter is asked for again on the same connection', async () => {
   isRefusing = false
   await isUp(connection)
   assert.equal(script.peers.length, 1)
+})
+
+test('a SUBACK that comes behind a long backlog is waited for, one that never comes is not', async () => {
+  const script = await scriptedBroker(scope, 5, (packet, peer) => {
+    if (packet.cmd !== 'subscribe' || packet.subscriptions[0]?.topic.startsWith('$') === true) return false
+    const isFirst = script.peers.length === 1
+    const end = isFirst ? 20 : 1
+    void (async () => {
+      for (let id = 1; id <= end; id++) {
+        peer.publish(id, `m${id}`)
+        await sleep(50)
+      }
+      if (isFirst) peer.send({ cmd: 'suback', messageId: packet.messageId as number, granted: [1] })
+    })()
+    return true
+  })
+  const { connection, intake } = await run(scope, settingsFor(script.url), { retry: { ...QUICK, attemptMs: 300 } })
+  await isUp(connection)
+  assert.equal(intake.deliveries.length, 20)
+  assert.equal(script.peers.length, 1)
+  script.peers[0]?.socket.destroy()
+  await until('the second is given up', () => /no SUBACK within 0\.3 s/.test(connection.state().reason ?? ''))
+})
+
+test('a thin line: messages that come are a sign of life, also while PINGRESP is far behind them', async () => {
+  const script = await scriptedBroker(scope, 5, (packet) => packet.cmd === 'pingreq')
+  const { connection, intake } = await run(scope, settingsFor(script.url, { keepaliveSeconds: 1 }))
+  const peer = await script.peer(0)
+  for (let id = 1; id <= 25; id++) {
+    peer.publish(id, `m${id}`)
+    await sleep(100)
+  }
+  await until('all have come', () => intake.deliveries.length === 25)
+  assert.equal(script.peers.length, 1)
+  assert.equal(peer.received.some(({ cmd }) => cmd === 'pingreq'), true, 'the broker must hear from us as well')
+  await until('silence is no sign of life', () => /stopped answering/.test(connection.state().reason ?? ''))
+})
+
+test('version 5: what follows the goodbye of the broker is not taken: it comes again', async () => {
+  const script = await scriptedBroker(scope, 5)
+  const { connection, intake } = await run(scope, settingsFor(script.url))
+  const peer = await script.peer(0)
+  await isUp(connection)
+  const message = (messageId: number): Packet => ({ cmd: 'publish', topic: 'devices/d1/logs/app', payload: `m${messageId}`, qos: 1, dup: false, retain: false, messageId })
+  peer.send(message(1), { cmd: 'disconnect', reasonCode: 0x8b }, message(2))
+  const next = await script.peer(1)
+  next.publish(2, 'm2', { dup: true })
+  next.publish(3, 'm3')
+  await until('the last one has come', () => intake.payloads.includes('m3'))
+  assert.deepEqual(intake.payloads, ['m1', 'm2', 'm3'])
 })
 
 test('QoS 0 where 1 was asked for is a loss in words', async () => {

@@ -92,8 +92,7 @@ export interface Running {
 }
 
 /** Starts a connection that ends with the scope. Does not wait until it is up. */
-export async function run(scope: ServiceScope, settings: ConnectSettings, changes: Partial<MqttConnectionOptions> = {}): Promise<Running> {
-  const intake = new TestIntake()
+export async function run(scope: ServiceScope, settings: ConnectSettings, changes: Partial<MqttConnectionOptions> = {}, intake = new TestIntake()): Promise<Running> {
   const log = new TestLog()
   const connection = new MqttConnection({ name: 'plant', settings, clock, random: systemRandom, log, retry: QUICK, ...changes })
   const stop = (): Promise<void> => connection.stop(clock.monotonicMs() + 2_000)

@@ -59,8 +59,10 @@ test('a session is lost when the broker does not know it and we do', () => {
   assert.equal(findSession(accepted(false), undefined, 'gw').isLost, false)
   assert.equal(findSession(accepted(true), known, 'gw').isLost, false)
   assert.deepEqual(findSession(accepted(true), known, 'gw').established, ['a/#'])
-  assert.deepEqual(findSession(accepted(false), known, 'gw'), { isLost: true, established: [], formerClientId: undefined })
-  assert.deepEqual(findSession(accepted(false), known, 'new'), { isLost: false, established: [], formerClientId: 'gw' })
+  assert.deepEqual(findSession(accepted(false), known, 'gw'), { isLost: true, isStrange: false, established: [], formerClientId: undefined })
+  assert.deepEqual(findSession(accepted(false), known, 'new'), { isLost: false, isStrange: false, established: [], formerClientId: 'gw' })
+  assert.equal(findSession(accepted(true), undefined, 'gw').isStrange, true)
+  assert.equal(findSession(accepted(true), known, 'gw').isStrange, false)
 })
 
 test('log path 27: retained messages are taken once at most, and only when they are wanted', () => {

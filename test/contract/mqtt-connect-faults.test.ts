@@ -272,7 +272,7 @@ test('a broker without MQTT 5 is told apart', async () => {
   })
   const url = `mqtt://127.0.0.1:${(server.address() as AddressInfo).port}`
   const { connection } = await run(scope, settingsFor(url))
-  await reasonMatches(connection, /does not speak this version of MQTT|closed the connection before it answered/)
+  await reasonMatches(connection, /does not speak this version of MQTT: set protocolVersion to the other one/)
   const older = await run(scope, settingsFor(url, { protocolVersion: 4 }))
   await isUp(older.connection)
 })

@@ -13,6 +13,7 @@ import { TopicDesk } from './topics.ts'
 /** Waits between repetitions of the first request of a transaction; the broker needs a few ms as a rule. */
 const REPEAT_MIN_MS = 2
 const REPEAT_MAX_MS = 100
+const STEADY = new AbortController().signal
 
 /**
  * A life with transactions. In each, the positions go first: AddOffsetsToTxn is then the request that Kafka may
@@ -30,6 +31,9 @@ export class TransactionalLife implements ProducerLife {
   /** Begun at the broker by its first request only. */
   #transaction: Transaction | undefined
   #state: 'resting' | 'running' | 'refused' | 'broken' = 'resting'
+  #beganMs = 0
+  /** The broker took the first request of the running transaction. */
+  #isOpen = false
   #closing: Promise<void> | undefined
 
   constructor(client: Client, settings: KafkaClientSettings, timeouts: KafkaTimeouts, clock: Clock) {
@@ -69,18 +73,19 @@ export class TransactionalLife implements ProducerLife {
     if (this.#state !== 'resting') throw new Error(`a life that is ${this.#state} can't send`)
     this.#state = 'running'
     this.#client.tap.take()
-    const beganMs = this.#clock.monotonicMs()
+    this.#beganMs = this.#clock.monotonicMs()
+    this.#isOpen = false
     let fate: Fate = 'none'
     try {
       const transaction = (this.#transaction ??= await this.#producer.transaction())
-      for (const [epoch, lanes] of positions) await this.#commitPositions(transaction, epoch, lanes, beganMs)
+      for (const [epoch, lanes] of positions) await this.#commitPositions(transaction, epoch, lanes)
       for (const request of requestsOf(records)) await sendChecked(transaction, request, this.#settings, this.#timeouts)
       fate = 'unknown'
       await transaction.commit()
       this.#transaction = undefined
       this.#state = 'resting'
     } catch (error) {
-      throw this.#failed(error, fate, beganMs)
+      throw this.#failed(error, fate)
     }
   }
 
@@ -94,27 +99,37 @@ export class TransactionalLife implements ProducerLife {
     return this.#closing
   }
 
-  async #commitPositions(transaction: Transaction, epoch: EpochId, lanes: ReadonlyMap<Lane, number>, beganMs: number): Promise<void> {
+  async #commitPositions(transaction: Transaction, epoch: EpochId, lanes: ReadonlyMap<Lane, number>): Promise<void> {
     const partitions = [...lanes].map(([lane, next]) => ({ partition: LANES.indexOf(lane), offset: String(next) }))
     const offsets = { consumerGroupId: groupOf(this.#settings, epoch), topics: [{ topic: positionsTopic(this.#settings), partitions }] }
     for (let waitMs = REPEAT_MIN_MS; ; waitMs = Math.min(2 * waitMs, REPEAT_MAX_MS)) {
       try {
-        return await transaction.sendOffsets(offsets)
+        await transaction.sendOffsets(offsets)
+        this.#isOpen = true
+        return
       } catch (error) {
-        const isEarly = kafkaError(error, 'none', []).code === CONCURRENT_TRANSACTIONS
-        if (!isEarly || this.#clock.monotonicMs() - beganMs > this.#timeouts.requestMs) throw error
-        await sleep(this.#clock, waitMs, AbortSignal.any([]))
+        const isEarly = !this.#isOpen && kafkaError(error, 'none', []).code === CONCURRENT_TRANSACTIONS
+        if (!isEarly || this.#ageMs() > this.#timeouts.requestMs) throw error
+        await sleep(this.#clock, waitMs, STEADY)
       }
     }
   }
 
-  #failed(error: unknown, fate: Fate, beganMs: number): KafkaError {
+  #failed(error: unknown, fate: Fate): KafkaError {
     const failure = kafkaError(error, fate, this.#client.tap.take())
     this.#state = failure.code === undefined || fate === 'unknown' ? 'broken' : 'refused'
-    // The broker's timeout fences too, with the same answer (KIP-98); it looks for late transactions now and then.
-    const late = this.#clock.monotonicMs() - beganMs >= this.#timeouts.transactionMs
-    if (failure.code !== FENCED || !late) return failure
-    const message = `the broker ended our transaction, which was open for longer than ${Math.round(this.#timeouts.transactionMs / 1_000)} s`
-    return new KafkaError({ kind: 'transient', message, fate, code: FENCED, cause: error })
+    // Once our transaction is open, only somebody else's InitProducerId, or the broker's timeout, can be completing it.
+    const isTaken = failure.code === FENCED || (this.#isOpen && failure.code === CONCURRENT_TRANSACTIONS)
+    if (!isTaken) return failure
+    // The two get the same answer (KIP-98).
+    const isLate = this.#ageMs() >= this.#timeouts.transactionMs
+    const message = isLate
+      ? `the broker ended our transaction, which was open for longer than ${this.#timeouts.transactionMs / 1_000} s`
+      : 'a newer producer with our transactional id began'
+    return new KafkaError({ kind: isLate ? 'transient' : 'fenced', message, fate, code: failure.code, cause: error })
+  }
+
+  #ageMs(): number {
+    return this.#clock.monotonicMs() - this.#beganMs
   }
 }

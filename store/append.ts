@@ -108,6 +108,9 @@ export class Appender {
       const held = new Map<ChunkKind, Chunk[]>()
       const stored: number[] = []
       let reason: string | undefined
+      // Before the inserts: a released packet id may be taken again by a message of the same commit.
+      for (const exchange of request?.releases ?? []) this.#dropExchange.run(exchange)
+      if (request !== undefined) stored.push(request.releaseId)
       for (const chunk of chunks) {
         const objection = this.#place(chunk, held, now, margin, books)
         if (objection === undefined) stored.push(chunk.id)
@@ -116,8 +119,6 @@ export class Appender {
           held.set(chunk.kind, [...held.get(chunk.kind) ?? [], chunk])
         }
       }
-      for (const exchange of request?.releases ?? []) this.#dropExchange.run(exchange)
-      if (request !== undefined) stored.push(request.releaseId)
       ledger.write(books.delta, transaction)
       transaction.afterCommit(() => this.#hold(held, reason))
       return stored

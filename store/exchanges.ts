@@ -4,7 +4,7 @@
  * A client can't have more than 65,535 of them, but many clients can die in the middle. At the limit the
  * client that has the most gives up its oldest, so that one client's leftovers never cost another's promise.
  */
-export const MAX_EXCHANGES = 200_000
+const MAX_EXCHANGES = 300_000
 
 export class Exchanges {
   readonly #byClient = new Map<string, Set<string>>()

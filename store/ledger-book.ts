@@ -191,7 +191,7 @@ export class LedgerDelta {
     const line = this.#book.find(device, stream)
     const open = line === undefined ? ZERO : this.#open(line)
     const own = Math.min(messages, Math.max(0, open.messages))
-    const ownBytes = own === messages ? bytes : Math.min(bytes, Math.max(0, open.bytes))
+    const ownBytes = own === 0 ? 0 : Math.min(bytes, Math.max(0, open.bytes))
     if (line !== undefined && own > 0) this.#tally(line).add(code, own, ownBytes)
     if (own < messages || ownBytes < bytes) this.#tally(this.#book.other).add(code, messages - own, bytes - ownBytes)
   }

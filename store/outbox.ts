@@ -94,7 +94,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
     const ready = await link.ready
     this.#queue.limits = commitLimits(this.#settings, dataDir)
     for (const notice of ready.notices) this.#tell(notice)
-    for (const exchange of ready.exchanges) this.#exchanges.add(exchange)
+    for (const exchange of ready.exchanges) this.#addExchange(exchange)
     this.#ids = loadIds(this.#settings, ready.ids, clock.monotonicMs())
     this.#tick()
   }
@@ -218,10 +218,11 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
     const link = this.#link
     this.#cancelTick?.()
     if (link === undefined) return
+    const leftMs = deadlineMs - this.#parts.clock.monotonicMs()
+    if (leftMs <= 0) return link.terminate()
     const drained = this.#drain(link).then(() => true, () => false)
-    const left = deadlineMs - this.#parts.clock.monotonicMs()
     const late = new Promise<boolean>((resolve) => {
-      this.#parts.clock.after(Math.max(0, left), () => resolve(false))
+      this.#parts.clock.after(leftMs, () => resolve(false))
     })
     if (!(await Promise.race([drained, late]))) await link.terminate()
   }

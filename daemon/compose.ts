@@ -10,6 +10,7 @@ import { MqttListener } from '../adapters/mqtt/listen.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import type { Settings } from '../config/settings.ts'
 import { Outbox } from '../store/outbox.ts'
+import { Account } from './account.ts'
 import type { Component } from './component.ts'
 import { controlRoutes, metricsRoutes } from './compose/routes.ts'
 import { kafkaOf } from './compose/kafka.ts'
@@ -30,6 +31,7 @@ export interface Parts {
   readonly outbox: Outbox
   readonly intake: DeviceIntake
   readonly relay: Relay
+  readonly account: Account
   readonly sources: readonly Source[]
 }
 
@@ -45,16 +47,16 @@ export class Gateway {
     const { settings } = loaded
     this.#loaded = loaded
     this.#parts = wire(settings)
-    const { clock, log, outbox, intake, relay, sources } = this.#parts
+    const { clock, log, outbox, intake, relay, account, sources } = this.#parts
     this.log = log
     this.#monitor = new Monitor(watched(settings, this.#parts), clock, log)
     const snapshot = () => this.#monitor.snapshot()
-    const routes = controlRoutes({ snapshot, outbox, ledger: outbox.ledger, deadLetters: outbox.deadLetters, effective: () => this.#loaded.effective })
+    const routes = controlRoutes({ snapshot, outbox, ledger: account, deadLetters: outbox.deadLetters, effective: () => this.#loaded.effective })
     const endpoints = [new HttpEndpoint('control', { socketPath: settings.control.socket }, routes, log)]
     const { listen } = settings.metrics
     if (listen !== undefined) endpoints.push(new HttpEndpoint('metrics', listen, metricsRoutes(snapshot), log))
     // The buffer first, since its lock proves that no other daemon runs here; the sources last, when all can accept.
-    const components: Component[] = [outbox, relay, this.#monitor, ...endpoints, intake, ...sources.map((source) => new SourceComponent(source, intake))]
+    const components: Component[] = [outbox, account, relay, this.#monitor, ...endpoints, intake, ...sources.map((source) => new SourceComponent(source, intake))]
     this.#supervisor = new Supervisor(components, clock, log)
   }
 
@@ -97,7 +99,8 @@ function wire(settings: Settings): Parts {
   const relay = new Relay({ outbox, internal: outbox, kafka: kafkaOf(settings, clock, log), clock, random, log }, relaySettings(settings))
   const sources = [...listeners(settings, outbox, clock, log), ...connections(settings, clock, log)]
   for (const source of sources) intake.add(source)
-  return { clock, log, outbox, intake, relay, sources }
+  const account = new Account(outbox.ledger, () => intake.counters().received)
+  return { clock, log, outbox, intake, relay, account, sources }
 }
 
 function listeners(settings: Settings, exchanges: Outbox, clock: SystemClock, log: Log): Source[] {
@@ -112,14 +115,14 @@ function connections(settings: Settings, clock: SystemClock, log: Log): Source[]
   })
 }
 
-function watched(settings: Settings, { outbox, intake, relay, sources, clock }: Parts): ConstructorParameters<typeof Monitor>[0] {
+function watched(settings: Settings, { outbox, intake, relay, account, sources, clock }: Parts): ConstructorParameters<typeof Monitor>[0] {
   return {
     identity: { pid: process.pid, version: VERSION, gateway: settings.gateway.id, startedMs: clock.wallMs() },
     sources: () => sources.map((source) => source.state()),
     intake: () => intake.counters(),
     outbox: () => outbox.state(),
     relay: () => relay.state(),
-    ledger: outbox.ledger,
+    ledger: account,
     report: (record) => {
       if (settings.kafka !== undefined) outbox.submitInternal(record)
     },

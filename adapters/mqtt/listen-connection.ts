@@ -71,6 +71,8 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
   #paused: number = Pause.STOPPING
   #pumping = false
   #flushing = false
+  /** PINGREQs of the chunk in hand; answered in one write. */
+  #pings = 0
   #unheardBytes = 0
   #ending: Ending | undefined
   #expected: { readonly reason: Ending; readonly detail: string | undefined } | undefined
@@ -243,6 +245,8 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
     }
     this.#reader.drop()
     this.#pumping = false
+    if (this.#pings > 0 && this.#ending === undefined) this.write(Buffer.alloc(this.#pings * PINGRESP.length, PINGRESP))
+    this.#pings = 0
   }
 
   #heard(): void {
@@ -259,7 +263,7 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
       this.#owner.connectCame(this, encodeFrame(header, body))
     } else if (type === PacketType.PUBLISH) this.#publish(this.inbound, header, length, body, oversize)
     else if (type === PacketType.PUBREL) this.#pubrel(this.inbound, header, body)
-    else if (type === PacketType.PINGREQ) this.write(PINGRESP)
+    else if (type === PacketType.PINGREQ) this.#pings++
     else if (TO_BROKER.has(type)) this.#toBroker(header, body)
     else this.end('protocol-error', `a client does not send packets of type ${type}`)
   }

@@ -69,7 +69,7 @@ export class MqttListener implements Source {
     try {
       await this.#open(intake, signal)
     } catch (error) {
-      this.#closeAll()
+      await this.#closeAll()
       throw error
     }
     this.#setState('up')
@@ -278,8 +278,7 @@ export class MqttListener implements Source {
     for (const connection of this.#connections) connection.end('stopped')
     const lingerMs = Math.min(deadlineMs, clock.monotonicMs() + LINGER_MS)
     while (clock.monotonicMs() < lingerMs && this.#connections.size > 0) await pause(clock, STOP_POLL_MS)
-    this.#closeAll()
-    await this.#broker?.stop()
+    await this.#closeAll()
     this.#setState('down', 'stopped')
   }
 
@@ -289,12 +288,13 @@ export class MqttListener implements Source {
     return false
   }
 
-  #closeAll(): void {
+  async #closeAll(): Promise<void> {
     this.#cancelSweep?.()
     this.#gate?.close()
     this.#tls?.close()
     this.#auth.close()
     for (const { socket } of this.#connections) socket.destroy()
+    await this.#broker?.stop()
   }
 
   #setState(state: SourceState['state'], reason?: string): void {

@@ -10,7 +10,7 @@ import type { KafkaClient } from '../../adapters/kafka/kafka.ts'
 import type { KafkaClientSettings, KafkaSaslSettings, KafkaTlsSettings } from '../../adapters/kafka/settings.ts'
 import { makeCertificates, serviceScope } from '../services/index.ts'
 import type { Certificates, KafkaService } from '../services/index.ts'
-import { asFailure, begin, beginPatiently, createTopic, deliver, EPOCH, failureOf, fresh, gateway, never, positionsAt, readCommitted, recordOf, TIMEOUTS } from './kafka-kit.ts'
+import { asFailure, begin, beginPatiently, brokerOptions, createTopic, deliver, EPOCH, failureOf, fresh, gateway, never, positionsAt, readCommitted, recordOf, TIMEOUTS } from './kafka-kit.ts'
 
 const { AclOperationTypes: Op, AclPermissionTypes, AclResourceTypes: Of, ResourcePatternTypes } = kafkajs
 
@@ -24,6 +24,7 @@ before(async () => {
   dir = scope.folder()
   certificates = await makeCertificates(join(dir, 'tls'))
   kafka = await scope.kafka({
+    ...brokerOptions,
     tls: { keyAndCertFile: certificates.server.bothFile, clientCaFile: certificates.caFile },
     sasl: { mechanism: 'SCRAM-SHA-512', users: { gw: 'secret', boss: 'boss-secret' } },
     authorizer: true,

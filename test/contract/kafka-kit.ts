@@ -15,6 +15,10 @@ export const EPOCH = '00000000000000e1'
 export const clock = new SystemClock()
 export const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} }
 
+/** Another Kafka than the default one: `KAFKA_VERSION=4.0.0 node --test test/contract/kafka*.test.ts`. */
+const { KAFKA_VERSION: version } = process.env
+export const brokerOptions: { readonly version?: string } = version === undefined ? {} : { version }
+
 let ids = 0
 /** A name that no other test of this run uses. */
 export function fresh(what: string): string {

@@ -5,7 +5,7 @@ import type { Lane, ProducerLife } from '../../daemon/ports.ts'
 import { KAFKA_API, serviceScope } from '../services/index.ts'
 import type { KafkaService, KafkaVerdict, Proxy } from '../services/index.ts'
 import {
-  begin, beginPatiently, byPartition, createTopic, deliver, EPOCH, expected, failureOf, Faults, fresh, gateway, positionsAt,
+  begin, beginPatiently, brokerOptions, byPartition, createTopic, deliver, EPOCH, expected, failureOf, Faults, fresh, gateway, positionsAt,
   readCommitted, readFormatted, recordOf,
 } from './kafka-kit.ts'
 
@@ -23,7 +23,7 @@ async function topicOf(what: string, configs: Record<string, string> = {}): Prom
 }
 
 before(async () => {
-  const started = await scope.kafkaBehindProxy()
+  const started = await scope.kafkaBehindProxy(brokerOptions)
   kafka = started.kafka
   proxy = started.proxy
   faults = new Faults(proxy)
@@ -130,7 +130,9 @@ describe('an earlier life', () => {
     await usurped.promise
     faults.clear(gatewayId)
     const usurper = await begin(third)
-    assert.equal((await late).kind, 'fenced')
+    // In the middle of that, Kafka 4.1 now and then answers a commit with UNKNOWN_SERVER_ERROR (-1) instead.
+    const { kind, code } = await late
+    assert.ok(kind === 'fenced' || code === -1, `${kind} ${code}`)
     const committed = (await usurper.committed(EPOCH)).get('normal')
     assert.equal((await readCommitted(kafka, topic)).length, committed)
     await Promise.all([one.close(500), other.close(500), usurper.close(500)])

@@ -3,7 +3,7 @@ import pino from 'pino'
 import type { Clock } from '../../daemon/clock.ts'
 import type { Log } from '../../daemon/ports.ts'
 
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal'
 
 /** sd-daemon(3): journald reads the priority from a `<N>` before the line. */
 const JOURNAL_PRIORITY: Readonly<Record<number, string>> = { 20: '<7>', 30: '<6>', 40: '<4>', 50: '<3>', 60: '<2>' }

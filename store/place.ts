@@ -1,6 +1,8 @@
 /** Is the data directory on a file system that keeps its promises? */
 import { mkdirSync, readFileSync, realpathSync, statfsSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { GatewayError, messageOf } from '../daemon/errors.ts'
+import { syncDirectory } from './database.ts'
 
 /** `f_type` of statfs(2): locks and shared memory maps of these do not hold between machines. */
 const NETWORK_MAGIC: Readonly<Record<number, string>> = {
@@ -27,7 +29,8 @@ const REMEDY = 'Set gateway.dataDir to a directory on a local disk (ext4, xfs, b
 /** Makes the directory and refuses it (`fatal`) if it is not local. Returns what the operator should know. */
 export function prepareDirectory(path: string): string | undefined {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o750 })
+    const first = mkdirSync(path, { recursive: true, mode: 0o750 })
+    if (first !== undefined) syncParents(resolve(first), resolve(path))
   } catch (error) {
     throw new GatewayError('fatal', `the data directory ${path} can't be made: ${messageOf(error)}`, {
       remedy: 'Make it yourself and give it to the user of the gateway.', cause: error,
@@ -40,6 +43,11 @@ export function prepareDirectory(path: string): string | undefined {
   }
   if (type === TMPFS_MAGIC) return `the data directory ${path} is in memory (tmpfs): everything in it is lost at a power cut. ${REMEDY}`
   return undefined
+}
+
+/** Of the folders from `first` down to `last`: one whose own name is lost with the power takes all that is in it along. */
+function syncParents(first: string, last: string): void {
+  for (let folder = last; folder.length >= first.length; folder = dirname(folder)) syncDirectory(dirname(folder))
 }
 
 function networkFuse(type: string | undefined): string | undefined {

@@ -1,6 +1,6 @@
 /** Runs the real daemon as a child, the way systemd would: start, kill, restart, ask its control socket. */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { createWriteStream } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { ControlClient } from '../../adapters/control/client.ts'
@@ -9,14 +9,23 @@ import type { StatusDocument } from '../../daemon/status.ts'
 
 const PROGRAM = fileURLToPath(new URL('../../daemon/edge-gateway.js', import.meta.url))
 
+/** How the program is run, where it differs from the product's own way. */
+export interface Launch {
+  /** Another copy of the program. */
+  readonly program?: string
+  readonly env?: Readonly<Record<string, string>>
+}
+
 export class GatewayProgram {
+  readonly #launch: Launch
   readonly #configFile: string
   readonly #socketPath: string
   readonly #logFile: string
   #child: ChildProcess | undefined
   #exit: Promise<number | string> | undefined
 
-  constructor(configFile: string, socketPath: string, logFile: string) {
+  constructor(configFile: string, socketPath: string, logFile: string, launch: Launch = {}) {
+    this.#launch = launch
     this.#configFile = configFile
     this.#socketPath = socketPath
     this.#logFile = logFile
@@ -28,13 +37,18 @@ export class GatewayProgram {
 
   /** Resolves when the pipeline accepts deliveries. */
   async start(): Promise<void> {
-    const log = createWriteStream(this.#logFile, { flags: 'a' })
-    const child = spawn(process.execPath, [PROGRAM, 'run', '--config', this.#configFile], { stdio: ['ignore', 'pipe', 'pipe'] })
-    child.stdout.pipe(log)
-    child.stderr.pipe(log)
+    await this.#untilReady(this.launch())
+  }
+
+  /** Starts the program without waiting for it. */
+  launch(): ChildProcess {
+    const log = openSync(this.#logFile, 'a')
+    const { program = PROGRAM, env } = this.#launch
+    const child = spawn(process.execPath, [program, 'run', '--config', this.#configFile], { stdio: ['ignore', log, log], env: { ...process.env, ...env } })
+    closeSync(log)
     this.#child = child
     this.#exit = new Promise((resolve) => child.once('exit', (code, signal) => resolve(code ?? signal ?? 'unknown')))
-    await this.#untilReady(child)
+    return child
   }
 
   /** Sends the signal and waits until the program has gone; resolves with its exit code or signal. */

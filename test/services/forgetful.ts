@@ -1,0 +1,63 @@
+/**
+ * A file system that forgets what was not fsynced, for tests of a power cut: a real mount (FUSE), so that SQLite,
+ * Node and mmap use it like any other. Needs Linux and root.
+ */
+import { fork, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { CutReport } from './forgetful-disk.ts'
+import type { Fault } from './forgetful-fuse.ts'
+import type { Done, Order } from './forgetful-server.ts'
+import type { ServiceScope } from './scope.ts'
+
+export interface ForgetfulMount {
+  readonly path: string
+  /**
+   * The power is cut: nothing is answered from this instant, and what was not synced is gone. With a seed, un-synced
+   * writes survive by chance, whole or torn; without one none does. Kill whoever uses the mount, then `restore`.
+   */
+  cut(seed?: number): Promise<CutReport>
+  /** The power is back: the same place shows what the disk kept. */
+  restore(): Promise<void>
+  /** The operation fails with EIO on files of this name; undefined heals it. */
+  fail(fault: Fault | undefined): Promise<void>
+  /** fsyncs that the disk was asked for since the start. */
+  syncs(): Promise<number>
+}
+
+/** Mounts an empty one at `path` until the end of the scope. Rejects where mounts are not allowed. */
+export async function mountForgetful(scope: ServiceScope, path: string): Promise<ForgetfulMount> {
+  mkdirSync(path, { recursive: true })
+  const server = fork(fileURLToPath(new URL('./forgetful-server.ts', import.meta.url)), [path], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  scope.atEnd(async () => {
+    if (server.exitCode !== null) return
+    const ended = once(server, 'exit')
+    server.disconnect()
+    await ended
+  })
+  await tell(server, { kind: 'mount' })
+  return {
+    path,
+    cut: (seed) => tell(server, { kind: 'cut', seed }) as Promise<CutReport>,
+    restore: async () => {
+      await tell(server, { kind: 'unmount' })
+      await tell(server, { kind: 'mount' })
+    },
+    fail: async (fault) => void (await tell(server, { kind: 'fail', fault })),
+    syncs: () => tell(server, { kind: 'syncs' }) as Promise<number>,
+  }
+}
+
+/** Orders are carried out one after the other. */
+async function tell(server: ChildProcess, order: Order): Promise<CutReport | number | undefined> {
+  const over = new AbortController()
+  const answered = once(server, 'message', { signal: over.signal }).then(([message]) => message as Done)
+  const ended = once(server, 'exit', { signal: over.signal }).then((): Done => ({ error: 'the forgetful file system ended' }))
+  server.send(order)
+  const done = await Promise.race([answered, ended])
+  over.abort()
+  await Promise.allSettled([answered, ended])
+  if ('error' in done) throw new Error(`${order.kind}: ${done.error}`)
+  return done.value
+}

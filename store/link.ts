@@ -3,6 +3,9 @@ import { Worker } from 'node:worker_threads'
 import { GatewayError } from '../daemon/errors.ts'
 import type { Answers, Question, Report, Request, WireError, WorkerStart, WorkerState } from './protocol.ts'
 
+/** The worker's objects die young; Node's default lets 48 MiB of them pile up before it looks. */
+const YOUNG_MIB = 8
+
 type Ready = Extract<Report, { kind: 'ready' }>
 
 export interface LinkEvents {
@@ -30,7 +33,7 @@ export class Link {
 
   constructor(start: WorkerStart, events: LinkEvents) {
     this.#events = events
-    this.#worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: start, name: 'outbox' })
+    this.#worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: start, name: 'outbox', resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB } })
     this.ready = new Promise((resolve, reject) => {
       this.#waiting.set(-1, { resolve: (value) => resolve(value as Ready), reject })
     })

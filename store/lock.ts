@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import BetterSqlite from 'better-sqlite3'
 import type { Database } from 'better-sqlite3'
 import { GatewayError } from '../daemon/errors.ts'
+import { isDiskFull } from './damage.ts'
 
 const LOCK_FILE = 'lock.db'
 const PID_FILE = 'lock.pid'
@@ -25,8 +26,17 @@ export function lockDirectory(directory: string): Database {
       remedy: 'Stop it first (systemctl stop edge-gateway), or give this one a gateway.dataDir of its own.', cause: error,
     })
   }
-  writeFileSync(join(directory, PID_FILE), `${process.pid}\n`)
+  notePid(directory)
   return lock
+}
+
+function notePid(directory: string): void {
+  try {
+    writeFileSync(join(directory, PID_FILE), `${process.pid}\n`)
+  } catch (error) {
+    // The lock holds without it; only the words of a refusal are poorer.
+    if (!isDiskFull(error)) throw error
+  }
 }
 
 /** Whether a daemon runs on the directory, and its pid if it is known. */
@@ -50,6 +60,8 @@ export function lockOwner(directory: string): { readonly pid: number | undefined
 
 function begin(lock: Database, path: string): void {
   try {
+    // A journal on the disk would need room, and the lock must be had on a full one too.
+    lock.pragma('journal_mode = MEMORY')
     lock.exec('BEGIN EXCLUSIVE')
   } catch (error) {
     if (!(error instanceof BetterSqlite.SqliteError) || error.code !== 'SQLITE_NOTADB') throw error

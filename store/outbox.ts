@@ -22,6 +22,8 @@ import type { Notice, StoredIds, ReadAnswer, WireLetter, WorkerState } from './p
 import type { OutboxSettings } from './settings.ts'
 
 const TICK_MS = 1_000
+/** Node's timers count in 32 bits. */
+const MAX_TIMER_MS = 2 ** 31 - 1
 
 export interface OutboxParts {
   readonly dataDir: string
@@ -221,10 +223,12 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
     const leftMs = deadlineMs - this.#parts.clock.monotonicMs()
     if (leftMs <= 0) return link.terminate()
     const drained = this.#drain(link).then(() => true, () => false)
+    let cancel = (): void => undefined
     const late = new Promise<boolean>((resolve) => {
-      this.#parts.clock.after(leftMs, () => resolve(false))
+      cancel = this.#parts.clock.after(Math.min(leftMs, MAX_TIMER_MS), () => resolve(false))
     })
     if (!(await Promise.race([drained, late]))) await link.terminate()
+    cancel()
   }
 
   async #drain(link: Link): Promise<void> {

@@ -134,13 +134,13 @@ function samples(text: string): Map<string, number> {
 }
 
 /** Looks until `look` gives something true, and returns that. Rejects after a minute and a half, saying what did not come. */
-export async function until<Value>(what: string, look: () => Value | Promise<Value>, timeoutMs = 90_000): Promise<NonNullable<Value>> {
+export async function until<Value>(what: string, look: () => Value | Promise<Value>, timeoutMs = 90_000): Promise<Exclude<Value, undefined | null | false>> {
   const deadline = performance.now() + timeoutMs
   let last: unknown
   for (;;) {
     try {
       const found = await look()
-      if (found !== undefined && found !== null && found !== false) return found
+      if (found !== undefined && found !== null && found !== false) return found as Exclude<Value, undefined | null | false>
       last = found
     } catch (error) {
       last = error

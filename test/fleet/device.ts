@@ -19,6 +19,8 @@ export interface DeviceOptions {
   readonly inFlightMax?: number
   readonly username?: string
   readonly password?: string
+  /** Default 30. Silence of one and a half times this ends the connection, as a device's library does. */
+  readonly keepaliveSeconds?: number
   readonly onAcknowledged?: (message: Message, waitedMs: number) => void
 }
 
@@ -41,9 +43,12 @@ export class Device {
   #closed = false
   #nextId = 1
   #ping: NodeJS.Timeout | undefined
+  #heardMs = 0
   published = 0
   acknowledged = 0
   connects = 0
+  /** Connections that ended without our wish. */
+  lost = 0
 
   constructor(options: DeviceOptions) {
     this.#options = options
@@ -105,13 +110,18 @@ export class Device {
       protocolVersion: 4,
       clean: false,
       clientId,
-      keepalive: 30,
+      keepalive: this.#keepaliveSeconds,
       ...(username === undefined ? {} : { username }),
       ...(password === undefined ? {} : { password: Buffer.from(password) }),
     })
   }
 
+  get #keepaliveSeconds(): number {
+    return this.#options.keepaliveSeconds ?? 30
+  }
+
   #lost(): void {
+    if (this.#ready && !this.#closed) this.lost += 1
     this.#ready = false
     clearInterval(this.#ping)
     if (this.#closed) return
@@ -121,6 +131,7 @@ export class Device {
   }
 
   #receive(packet: Packet): void {
+    this.#heardMs = performance.now()
     if (packet.cmd === 'connack') this.#connected(packet.returnCode ?? 0)
     if (packet.cmd === 'puback') this.#acknowledge(packet.messageId ?? 0)
   }
@@ -129,11 +140,16 @@ export class Device {
     if (returnCode !== 0) return void this.#socket?.destroy()
     this.connects += 1
     this.#ready = true
-    this.#ping = setInterval(() => this.#socket?.write(generate({ cmd: 'pingreq' })), 15_000)
+    this.#ping = setInterval(() => this.#beat(), this.#keepaliveSeconds * 500)
     this.#socket?.cork()
     for (const [id, sent] of this.#unacknowledged) this.#write(id, sent)
     this.#socket?.uncork()
     this.#pump()
+  }
+
+  #beat(): void {
+    if (performance.now() - this.#heardMs > this.#keepaliveSeconds * 1_500) this.#socket?.destroy()
+    else this.#socket?.write(generate({ cmd: 'pingreq' }))
   }
 
   #acknowledge(id: number): void {

@@ -10,6 +10,9 @@ export interface FleetOptions {
   readonly ratePerDevice: number
   /** The first device is noisy: messages a second; 0 for none. */
   readonly noisyRate: number
+  readonly keepaliveSeconds?: number
+  /** Publishes of one device without an acknowledgement; default 100. */
+  readonly inFlightMax?: number
   /** The payload of a device's next message. */
   readonly payloadOf: (device: string, sequence: number) => Buffer
 }
@@ -59,6 +62,15 @@ export class Fleet {
     return this.#devices.reduce((sum, { device }) => sum + device.pending, 0)
   }
 
+  get connects(): number {
+    return this.#devices.reduce((sum, { device }) => sum + device.connects, 0)
+  }
+
+  /** Connections that ended without the devices' wish. */
+  get lost(): number {
+    return this.#devices.reduce((sum, { device }) => sum + device.lost, 0)
+  }
+
   /** Publishes that left and have no acknowledgement: what a device without message ids may have stored twice. */
   get inDoubt(): number {
     return this.#devices.reduce((sum, { device }) => sum + device.inDoubt, 0)
@@ -69,7 +81,8 @@ export class Fleet {
       clientId: name,
       host: this.#options.host,
       port: this.#options.port,
-      inFlightMax: 100,
+      inFlightMax: this.#options.inFlightMax ?? 100,
+      ...(this.#options.keepaliveSeconds === undefined ? {} : { keepaliveSeconds: this.#options.keepaliveSeconds }),
       onAcknowledged: (message) => {
         const origin = this.published.get(message.topic.slice(message.topic.lastIndexOf('/') + 1))
         if (origin !== undefined) origin.acknowledged = true

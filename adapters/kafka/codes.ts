@@ -17,6 +17,7 @@ const fenced = (say: Meaning['say']): Meaning => ({ kind: 'fenced', say })
 const alarm = (say: Meaning['say'], remedy: string): Meaning => ({ kind: 'transient', say, alarm: true, remedy })
 
 export const UNKNOWN_TOPIC = 3
+export const NO_LEADER = 5
 export const FENCED = 47
 export const CONCURRENT_TRANSACTIONS = 51
 export const TOPIC_NOT_ALLOWED = 29
@@ -24,7 +25,7 @@ export const TOPIC_NOT_ALLOWED = 29
 export const CODES: ReadonlyMap<number, Meaning> = new Map([
   // Also said for a while by a broker that has just started; whoever asked for the topic itself makes it an alarm.
   [UNKNOWN_TOPIC, transient((place) => `Kafka does not know ${place}`)],
-  [5, transient((place) => `${place} has no leader now`)],
+  [NO_LEADER, transient((place) => `${place} has no leader now`)],
   [6, transient((place) => `the leader of ${place} has moved`)],
   [7, transient((place) => `the replicas of ${place} did not answer the leader in time`)],
   [10, refused((place) => `the batch for ${place} is larger than its max.message.bytes`)],

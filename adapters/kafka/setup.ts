@@ -1,11 +1,13 @@
 /** Creates what the gateway needs in Kafka, for `edgectl kafka setup`. */
-import kafkajs from 'kafkajs'
 import type { AclEntry, Admin } from 'kafkajs'
+import { sleep, type Clock } from '../../daemon/clock.ts'
 import { GatewayError } from '../../daemon/errors.ts'
 import type { Log } from '../../daemon/ports.ts'
 import { connectToAny, openClient, type Client } from './client.ts'
+import { NO_LEADER, UNKNOWN_TOPIC } from './codes.ts'
 import { readCredentials } from './credentials.ts'
 import { kafkaError } from './failure.ts'
+import kafkajs from './kafkajs.ts'
 import type { KafkaClientSettings } from './settings.ts'
 
 export interface WantedTopic {
@@ -31,6 +33,8 @@ export interface SetUpResult {
 }
 
 const REQUEST_MS = 30_000
+const APPEAR_MS = 60_000
+const LOOK_MS = 100
 const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes, ConfigResourceTypes } = kafkajs
 const RESOURCES = { topic: AclResourceTypes.TOPIC, group: AclResourceTypes.GROUP, 'transactional-id': AclResourceTypes.TRANSACTIONAL_ID } as const
 const OPERATIONS = {
@@ -43,10 +47,12 @@ const OPERATIONS = {
 /** An administrator's session. `use` rejects with a `KafkaFailure` in plain words. */
 export class KafkaSetup {
   readonly #settings: KafkaClientSettings
+  readonly #clock: Clock
   readonly #log: Log
 
-  constructor(settings: KafkaClientSettings, log: Log) {
+  constructor(settings: KafkaClientSettings, clock: Clock, log: Log) {
     this.#settings = settings
+    this.#clock = clock
     this.#log = log
   }
 
@@ -55,11 +61,30 @@ export class KafkaSetup {
     return this.#session(async (admin) => {
       const present = new Set(await admin.listTopics())
       const missing = wanted.filter(({ topic }) => !present.has(topic))
-      if (missing.length > 0) await admin.createTopics({ waitForLeaders: true, topics: missing.map(creationOf) })
+      if (missing.length > 0) await this.#create(admin, missing)
       const results: SetUpResult[] = missing.map(({ topic }) => ({ topic, outcome: 'created' }))
       for (const topic of wanted.filter((one) => present.has(one.topic))) results.push(await reconcile(admin, topic))
       return results
     })
+  }
+
+  /**
+   * The controller has taken a topic before the brokers know of it. kafkajs waits for leaders too, but gives up when
+   * a broker does not know the topic at all yet.
+   */
+  async #create(admin: Admin, missing: readonly WantedTopic[]): Promise<void> {
+    await admin.createTopics({ waitForLeaders: false, topics: missing.map(creationOf) })
+    const names = missing.map(({ topic }) => topic)
+    const deadlineMs = this.#clock.monotonicMs() + APPEAR_MS
+    for (;;) {
+      try {
+        return void (await admin.fetchTopicMetadata({ topics: names }))
+      } catch (error) {
+        const { code } = kafkaError(error, 'none', [])
+        if ((code !== UNKNOWN_TOPIC && code !== NO_LEADER) || this.#clock.monotonicMs() > deadlineMs) throw error
+      }
+      await sleep(this.#clock, LOOK_MS, AbortSignal.any([]))
+    }
   }
 
   /** Idempotent. Rejects in plain words on a cluster without an authorizer. */

@@ -52,7 +52,8 @@ async function setUp(program: Command, options: SetupOptions): Promise<void> {
 async function create(program: Command, settings: Settings, plan: KafkaPlan, principal: string | undefined): Promise<void> {
   const client = kafkaSettings(settings)
   if (client === undefined) return
-  const setup = new KafkaSetup(client, new SystemLog('error', new SystemClock()))
+  const clock = new SystemClock()
+  const setup = new KafkaSetup(client, clock, new SystemLog('error', clock))
   const topics = await setup.topics(plan.topics)
   if (principal !== undefined) await setup.acls(plan.acls, principal)
   const rights = principal === undefined ? 'no principal is known, so no rights were given; name one with --principal where Kafka checks them' : `rights given to ${principal}`

@@ -84,16 +84,25 @@ export class Gate {
   }
 
   #openTls(material: TlsMaterial): void {
-    const { requireClientCert, enter, tally } = this.#options
-    const tls = createTlsServer({
-      ...contextOf(material), requestCert: requireClientCert, rejectUnauthorized: requireClientCert, handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-    })
-    tls.on('secureConnection', (socket) => enter(socket, requireClientCert ? commonNameOf(socket) : undefined))
+    const { requireClientCert, tally } = this.#options
+    // Judged below and not by the server, which would not say why it turned somebody away.
+    const tls = createTlsServer({ ...contextOf(material), requestCert: requireClientCert, rejectUnauthorized: false, handshakeTimeout: HANDSHAKE_TIMEOUT_MS })
+    tls.on('secureConnection', (socket) => this.#judge(socket))
     tls.on('tlsClientError', (error, socket) => {
       tally.end('tls-error', plainTlsError(error), peerOf(socket))
       socket.destroy()
     })
     this.#tls = tls
+  }
+
+  #judge(socket: TLSSocket): void {
+    const { requireClientCert, enter, tally } = this.#options
+    if (!requireClientCert) return enter(socket, undefined)
+    // A resumed session counts as authorised even when it began without a certificate.
+    if (socket.authorized && socket.getPeerX509Certificate() !== undefined) return enter(socket, commonNameOf(socket))
+    socket.on('error', () => socket.destroy())
+    tally.end('tls-error', plainCertificateError(socket), peerOf(socket))
+    socket.destroy()
   }
 
   #arrived(socket: Socket): void {
@@ -145,7 +154,7 @@ export class Gate {
   }
 }
 
-function contextOf(material: TlsMaterial): { cert?: Buffer; key?: Buffer; ca?: Buffer; minVersion: 'TLSv1.2' } {
+function contextOf(material: TlsMaterial): TlsMaterial & { minVersion: 'TLSv1.2' } {
   return { ...material, minVersion: 'TLSv1.2' }
 }
 
@@ -161,8 +170,16 @@ function peerOf(socket: Socket): string {
 function plainTlsError(error: Error): string {
   const { message } = error
   if (/wrong version number|http request/i.test(message)) return 'it does not speak TLS on this port'
-  if (/peer did not return a certificate/i.test(message)) return 'it showed no client certificate'
   return `TLS handshake failed: ${messageOf(error)}`
+}
+
+function plainCertificateError(socket: TLSSocket): string {
+  const code = String(socket.authorizationError)
+  if (socket.getPeerX509Certificate() === undefined) return 'it showed no client certificate'
+  if (code === 'CERT_REVOKED') return 'its client certificate is revoked'
+  if (code === 'CERT_HAS_EXPIRED') return 'its client certificate has expired'
+  if (code === 'CRL_HAS_EXPIRED') return 'the revocation list has expired: renew it, nobody can come in before'
+  return `its client certificate is not trusted (${code})`
 }
 
 function cannotListen(address: ListenAddress, error: Error): GatewayError {

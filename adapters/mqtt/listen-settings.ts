@@ -8,6 +8,8 @@ export interface ListenTls {
   readonly keyFile: string
   /** CA of the devices' certificates. */
   readonly caFile?: string
+  /** Revocation list of that CA; it must be current, or nobody comes in. */
+  readonly crlFile?: string
   readonly requireClientCert: boolean
 }
 

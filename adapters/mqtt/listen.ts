@@ -13,7 +13,7 @@ import { Exchanges, type ExchangeStore } from './listen-exchanges.ts'
 import { Gate } from './listen-gate.ts'
 import type { InboundShared } from './listen-inbound.ts'
 import { addressOf, type ListenSettings } from './listen-settings.ts'
-import { signedBy } from './tls-chain.ts'
+import { stillTrusted } from './tls-chain.ts'
 import { tlsFiles, type TlsMaterial } from './tls.ts'
 import type { WatchedFiles } from './tls-files.ts'
 
@@ -261,10 +261,10 @@ export class MqttListener implements Source {
 
   #renewTls(now: TlsMaterial, before: TlsMaterial): void {
     this.#gate?.renew(now)
-    if (now.ca === undefined || before.ca?.equals(now.ca) === true) return
-    const stillSigned = signedBy(now.ca)
+    if (same(now.ca, before.ca) && same(now.crl, before.crl)) return
+    const trusted = stillTrusted(now)
     for (const connection of this.#connections) {
-      if (!stillSigned(connection.socket)) connection.end('revoked', 'its certificate is not signed by the new CA')
+      if (!trusted(connection.socket)) connection.end('revoked', 'its certificate was revoked, or its CA is not trusted any more')
     }
   }
 
@@ -302,6 +302,10 @@ export class MqttListener implements Source {
     const sinceMs = same ? this.#status.sinceMs : this.#options.clock.wallMs()
     this.#status = { state, sinceMs, ...(reason === undefined ? {} : { reason }) }
   }
+}
+
+function same(a: Buffer | undefined, b: Buffer | undefined): boolean {
+  return a === undefined || b === undefined ? a === b : a.equals(b)
 }
 
 function pause(clock: Clock, ms: number): Promise<void> {

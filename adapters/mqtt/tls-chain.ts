@@ -1,18 +1,23 @@
 import { X509Certificate } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
+import { revokedSerials } from './tls-crl.ts'
+import type { TlsMaterial } from './tls.ts'
 
 const CHAIN_MAX = 8
 
 /**
- * Tells whether the certificate that a peer showed leads to one of these CA certificates. True for a peer without TLS
- * or without a certificate: whether one is needed was decided at the handshake.
+ * Tells whether the certificate that a peer showed still lets it in: it leads to one of the CA certificates, and is
+ * not revoked. True for a peer without TLS or without a certificate: whether one is needed was decided at the
+ * handshake.
  */
-export function signedBy(caPem: Buffer): (socket: Socket) => boolean {
-  const trusted = certificatesOf(caPem)
+export function stillTrusted({ ca, crl }: TlsMaterial): (socket: Socket) => boolean {
+  const trusted = ca === undefined ? undefined : certificatesOf(ca)
+  const revoked = crl === undefined ? new Set<string>() : revokedSerials(crl)
   return (socket) => {
     const leaf = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined
-    return leaf === undefined || leadsTo(trusted, leaf)
+    if (leaf === undefined) return true
+    return !revoked.has(leaf.serialNumber.toUpperCase().replace(/^(00)+(?=..)/, '')) && (trusted === undefined || leadsTo(trusted, leaf))
   }
 }
 

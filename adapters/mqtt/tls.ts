@@ -3,6 +3,7 @@ import { createSecureContext, type SecureContext, type SecureContextOptions } fr
 import type { Clock } from '../../daemon/clock.ts'
 import { GatewayError, messageOf } from '../../daemon/errors.ts'
 import type { Log } from '../../daemon/ports.ts'
+import { revokedSerials } from './tls-crl.ts'
 import { WatchedFiles } from './tls-files.ts'
 
 /** PEM files. A server names `certFile` and `keyFile`; a client may name all, or none. */
@@ -10,6 +11,8 @@ export interface TlsPaths {
   readonly certFile?: string
   readonly keyFile?: string
   readonly caFile?: string
+  /** Revocation list of the CA; it must be current, or nobody is let in. */
+  readonly crlFile?: string
 }
 
 /** What the files hold, ready for `tls.connect`, `tls.Server.setSecureContext` or MQTT.js. */
@@ -17,6 +20,7 @@ export interface TlsMaterial {
   readonly cert?: Buffer
   readonly key?: Buffer
   readonly ca?: Buffer
+  readonly crl?: Buffer
 }
 
 /**
@@ -24,7 +28,7 @@ export interface TlsMaterial {
  * or when the key does not belong to the certificate.
  */
 export function tlsFiles(what: string, paths: TlsPaths, clock: Clock, log: Log): WatchedFiles<TlsMaterial> {
-  const names = (['certFile', 'keyFile', 'caFile'] as const).filter((name) => paths[name] !== undefined)
+  const names = (['certFile', 'keyFile', 'caFile', 'crlFile'] as const).filter((name) => paths[name] !== undefined)
   if ((paths.certFile === undefined) !== (paths.keyFile === undefined)) {
     throw new GatewayError('fatal', `${what}: a certificate needs its key, and a key its certificate`, { remedy: 'Name both, or neither.' })
   }
@@ -50,6 +54,7 @@ export function secureContextOf(material: TlsMaterial): SecureContext {
 function checkMaterial(material: TlsMaterial): void {
   if (material.cert !== undefined) firstCertificate('certificate', material.cert)
   if (material.ca !== undefined) firstCertificate('CA', material.ca)
+  if (material.crl !== undefined) revokedSerials(material.crl)
   try {
     secureContextOf(material)
   } catch (error) {

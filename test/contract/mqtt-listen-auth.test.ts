@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { rename, rm, symlink, unlink, writeFile } from 'node:fs/promises'
+import { readFile, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
+import { connect as connectTls } from 'node:tls'
 import type { ListenAuth, ListenSettings } from '../../adapters/mqtt/listen-settings.ts'
-import { authority, connect, dial, folder, listen, listenStill, mosquittoPub, setPassword, tryConnect, until, type Rig } from './mqtt-listen-kit.ts'
+import { authority, connect, dial, folder, listen, listenStill, mosquittoPub, RawClient, setPassword, tryConnect, until, type Rig } from './mqtt-listen-kit.ts'
 import type { FakeClock } from '../fakes/clock.ts'
 
 async function passwordFile(t: TestContext, users: Readonly<Record<string, string>>, ...options: string[]): Promise<string> {
@@ -121,7 +122,7 @@ test('an access list refuses what a device may not publish, acknowledged and cou
   assert.equal(await publish('devices/al/logs/app'), 'not-own-topic')
 })
 
-async function secureRig(t: TestContext, auth: 'none' | ListenAuth = 'none', requireClientCert = false): Promise<Rig & { clock: FakeClock; ca: Awaited<ReturnType<typeof authority>>; dir: string }> {
+async function secureRig(t: TestContext, auth: 'none' | ListenAuth = 'none', requireClientCert = false, withCrl = false): Promise<Rig & { clock: FakeClock; ca: Awaited<ReturnType<typeof authority>>; dir: string }> {
   const ca = await authority(t)
   const dir = folder(t)
   const server = await ca.issue('server', 'gateway')
@@ -129,7 +130,8 @@ async function secureRig(t: TestContext, auth: 'none' | ListenAuth = 'none', req
   await symlink(server.certFile, files.certFile)
   await symlink(server.keyFile, files.keyFile)
   await symlink(ca.caFile, files.caFile)
-  const settings: Partial<ListenSettings> = { url: 'mqtts://127.0.0.1:0', tls: { ...files, requireClientCert }, auth }
+  const crl = withCrl ? { crlFile: await ca.revoke() } : {}
+  const settings: Partial<ListenSettings> = { url: 'mqtts://127.0.0.1:0', tls: { ...files, ...crl, requireClientCert }, auth }
   return { ...(await listenStill(t, settings)), ca, dir }
 }
 
@@ -185,7 +187,6 @@ test('TLS: a CA that is taken away cuts the sessions of its devices, and those o
   const { port, ca, clock, dir, listener } = await secureRig(t, { deviceFrom: 'commonName' }, true)
   const next = await authority(t, 'next')
   const [one, two] = [await ca.issue('one', 'one'), await next.issue('two', 'two')]
-  const { readFile } = await import('node:fs/promises')
   const tls = async (files: typeof one): Promise<object> => ({ cert: await readFile(files.certFile), key: await readFile(files.keyFile), rejectUnauthorized: false })
   await writeFile(join(dir, 'both.crt'), Buffer.concat([await readFile(ca.caFile), await readFile(next.caFile)]))
   await replaceLink(join(dir, 'ca.crt'), join(dir, 'both.crt'))
@@ -201,6 +202,47 @@ test('TLS: a CA that is taken away cuts the sessions of its devices, and those o
   await watchUntil(clock, () => first.closed)
   await byNext.client.ping()
   assert.equal((await tryConnect(t, port, { clientId: 'one', tls: await tls(one) })).returnCode, -1)
+  assert.equal(listener.counters().ended.revoked, 1)
+})
+
+test('TLS: a resumed session does not stand in for a certificate that was never shown, nor for one that is revoked', async (t) => {
+  const passwords = await passwordFile(t, { al: 'a' })
+  const { port, ca, clock } = await secureRig(t, { passwordFile: passwords, deviceFrom: 'username' }, true, true)
+  const device = await ca.issue('one', 'one')
+  const certificate = { cert: await readFile(device.certFile), key: await readFile(device.keyFile) }
+  const login = { clientId: 'al', username: 'al', password: 'a' }
+  let session: Buffer | undefined
+  const attempt = async (options: object): Promise<number> => {
+    const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false, ...options, ...(session === undefined ? {} : { session }) })
+    t.after(() => socket.destroy())
+    socket.on('session', (ticket) => (session = ticket))
+    const client = new RawClient(socket)
+    client.send({ cmd: 'connect', clientId: login.clientId, clean: true, keepalive: 30, username: login.username, password: Buffer.from(login.password) })
+    const code = await client.take('connack').then(({ returnCode }) => returnCode, () => -1)
+    return socket.isSessionReused() ? (code ?? -1) + 100 : (code ?? -1)
+  }
+  assert.equal(await attempt({}), -1)
+  assert.equal((await attempt({})) % 100, 99)
+  session = undefined
+  assert.equal(await attempt(certificate), 0)
+  assert.equal(await attempt(certificate), 100)
+  const witness = await connect(t, port, { ...login, tls: { ...certificate, rejectUnauthorized: false } })
+  await ca.revoke(device.certFile)
+  await watchUntil(clock, () => witness.closed)
+  assert.equal(await attempt(certificate), -1)
+})
+
+test('TLS: a revoked certificate cuts its session and does not come in again; others are not touched', async (t) => {
+  const { port, ca, clock, listener, log } = await secureRig(t, { deviceFrom: 'commonName' }, true, true)
+  const [one, two] = [await ca.issue('one', 'one'), await ca.issue('two', 'two')]
+  const tls = async (files: typeof one): Promise<object> => ({ cert: await readFile(files.certFile), key: await readFile(files.keyFile), rejectUnauthorized: false })
+  const bad = await connect(t, port, { clientId: 'one', tls: await tls(one) })
+  const good = await connect(t, port, { clientId: 'two', tls: await tls(two) })
+  await ca.revoke(one.certFile)
+  await watchUntil(clock, () => bad.closed)
+  await good.ping()
+  assert.equal((await tryConnect(t, port, { clientId: 'one', tls: await tls(one) })).returnCode, -1)
+  await until(() => log.text().includes('its client certificate is revoked'))
   assert.equal(listener.counters().ended.revoked, 1)
 })
 

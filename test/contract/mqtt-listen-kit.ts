@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect as connectTcp, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -288,6 +288,8 @@ export interface Authority {
   readonly caFile: string
   /** Makes NAME.crt and NAME.key. */
   issue(name: string, commonName: string): Promise<{ certFile: string; keyFile: string }>
+  /** Makes crl.pem, which revokes these certificates. */
+  revoke(...certFiles: readonly string[]): Promise<string>
 }
 
 /** A CA of its own, made by openssl. */
@@ -302,7 +304,15 @@ export async function authority(t: TestContext, name = 'ca'): Promise<Authority>
     await run('openssl', ['x509', '-req', '-in', at(`${file}.csr`), '-CA', caFile, '-CAkey', at(`${name}.key`), '-out', certFile, '-days', '2', '-copy_extensions', 'copy'])
     return { certFile, keyFile }
   }
-  return { dir, caFile, issue }
+  const revoke = async (...certFiles: readonly string[]): Promise<string> => {
+    writeFileSync(at('index.txt'), '')
+    writeFileSync(at('ca.cnf'), `[ca]\ndefault_ca=d\n[d]\ndatabase=${at('index.txt')}\ndefault_md=sha256\ndefault_crl_days=2\n`)
+    const signing = ['ca', '-config', at('ca.cnf'), '-keyfile', at(`${name}.key`), '-cert', caFile]
+    for (const certFile of certFiles) await run('openssl', [...signing, '-revoke', certFile])
+    await run('openssl', [...signing, '-gencrl', '-out', at('crl.pem')])
+    return at('crl.pem')
+  }
+  return { dir, caFile, issue, revoke }
 }
 
 /** mosquitto_passwd, as an administrator would. */

@@ -1,5 +1,5 @@
 /** The damaged file, opened so that as much as possible of it can be read, and never written to. */
-import { closeSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
 import BetterSqlite from 'better-sqlite3'
 import type { Database } from 'better-sqlite3'
 import { messageOf } from '../daemon/errors.ts'
@@ -9,6 +9,7 @@ import { migrate } from './schema.ts'
 
 /** Opens the source; undefined when nothing of it can be read. `tell` gets what was done to it. */
 export function openSource(path: string, tell: (text: string) => void): Database | undefined {
+  if (!existsSync(path)) return undefined
   const direct = tryOpen(path)
   if (direct instanceof BetterSqlite) return direct
   if (!repairFirstPage(path)) return undefined

@@ -92,7 +92,7 @@ function openEngine(start: WorkerStart, state: StateFile, tell: (level: Notice['
   finishSalvage(start.directory, stampOf(start))
   const path = join(start.directory, OUTBOX_FILE)
   try {
-    if (!existsSync(path) && state.note !== undefined) return afterLoss(start, state, tell, 'outbox.db is gone')
+    if (!existsSync(path) && (state.note !== undefined || state.running)) return afterLoss(start, state, tell, 'outbox.db is gone')
     if (state.suspicion !== undefined) throw new DamagedFile(state.suspicion)
     return openWhole(start, path, state.running)
   } catch (error) {
@@ -152,7 +152,7 @@ function afterLoss(start: WorkerStart, state: StateFile, tell: (level: Notice['l
   renameSync(join(directory, BUILDING), join(directory, BUILT))
   syncDirectory(directory)
   const aside = finishSalvage(directory, stampOf(start))
-  const age = note === undefined ? '' : ` The last totals known apart from it are of ${new Date(note.atMs).toISOString()}.`
+  const age = note === undefined ? ' No totals are known apart from it, so the loss may be larger.' : ` The last totals known apart from it are of ${new Date(note.atMs).toISOString()}.`
   tell('error', `${what}. ${aside === undefined ? '' : `It is set aside as ${aside}. `}${result.rescued} messages were saved, ${result.lostMessages} are lost and counted as such.${age}${result.texts.map((text) => ` ${text}.`).join('')}`)
   return openWhole(start, path, false)
 }

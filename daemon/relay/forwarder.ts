@@ -5,7 +5,7 @@
  */
 import type { Clock } from '../clock.ts'
 import { LANES, type EpochId, type InternalRecord, type Lane, type OutboxReader } from '../ports.ts'
-import { Blame, type Sent } from './blame.ts'
+import { Blame } from './blame.ts'
 import { EpochBook } from './epoch-book.ts'
 import { LinkFailure } from './failure.ts'
 import { LaneQueue } from './lane-queue.ts'
@@ -100,7 +100,7 @@ export class Forwarder {
     await this.#book.open(this.#positionsAt(link))
     for (;;) {
       const plan = await this.#next(link)
-      if (!goesOn() || (plan !== undefined && link.isStale)) return
+      if (!goesOn() || (plan !== undefined && link.isStale(this.#parts.pace.timeouts()))) return
       if (plan !== undefined) await this.#carryOut(link, plan)
     }
   }
@@ -267,7 +267,7 @@ export class Forwarder {
       await link.transact(transaction.records, transaction.positions)
     } catch (error) {
       await filled
-      throw this.#failed(error, plan, transaction.sent, clock.monotonicMs() - startedMs, link)
+      throw this.#failed(error, plan, transaction, clock.monotonicMs() - startedMs, link)
     } finally {
       board.end()
     }
@@ -280,15 +280,15 @@ export class Forwarder {
     this.#waitingSinceMs = startedMs
   }
 
-  #failed(error: unknown, plan: Plan, sent: readonly Sent[], durationMs: number, link: Link): unknown {
+  #failed(error: unknown, plan: Plan, transaction: Transaction, durationMs: number, link: Link): unknown {
     if (!(error instanceof LinkFailure)) return error
     const { pace, clock } = this.#parts
-    pace.failed(plan.bytes, durationMs > pace.targetMs())
+    pace.failed(plan.bytes, durationMs, link.timeouts)
     if (error.class === 'fenced' && durationMs > link.timeouts.transactionMs * TIMED_OUT_PART) return timedOut(error, link.timeouts.transactionMs)
     if (this.#settings.delivery === 'at-least-once' && error.inDoubt) {
-      for (const { lane, stored } of sent) this.#readBack.resend(lane, stored.epoch, stored.position, stored.position)
+      for (const { lane, stored } of transaction.sent()) this.#readBack.resend(lane, stored.epoch, stored.position, stored.position)
     }
-    return error.class === 'refused' ? this.#blame.refused(error, sent, clock.wallMs()) : error
+    return error.class === 'refused' ? this.#blame.refused(error, transaction.sent(), clock.wallMs()) : error
   }
 
   #settle(plan: Plan): void {

@@ -12,6 +12,7 @@ const FACTS_MS = 5 * 60_000
 const WRONG_MS = 30_000
 /** Routers forget silent connections after 5 min, some brokers' balancers too; then a request would hang. */
 const STALE_MS = 4 * 60_000
+const SLOW_FACTOR = 2
 const CLOSE_MS = 2_000
 /** When the deadline of a stop has passed. */
 const HURRIED_CLOSE_MS = 200
@@ -43,6 +44,7 @@ interface Metered {
 }
 
 export class Link {
+  readonly #beganMs: number
   #usedMs: number
   readonly #life: ProducerLife
   readonly #options: LinkOptions
@@ -51,7 +53,7 @@ export class Link {
   private constructor(life: ProducerLife, options: LinkOptions) {
     this.#life = life
     this.#options = options
-    this.#usedMs = options.clock.monotonicMs()
+    this.#usedMs = this.#beganMs = options.clock.monotonicMs()
   }
 
   get timeouts(): KafkaTimeouts {
@@ -63,9 +65,14 @@ export class Link {
     return (this.#life as Partial<Metered>).sentBytes
   }
 
-  /** Unused for so long that something on the way may have forgotten the connection. */
-  get isStale(): boolean {
-    return this.#options.clock.monotonicMs() - this.#usedMs > STALE_MS
+  /**
+   * A new life is better than this one: it was unused for so long that something on the way may have forgotten its
+   * connections, or it has the timeouts of a link that was much slower (readers would wait that long for a dead box).
+   */
+  isStale(wanted: KafkaTimeouts): boolean {
+    const nowMs = this.#options.clock.monotonicMs()
+    const isSlow = this.timeouts.transactionMs > SLOW_FACTOR * wanted.transactionMs
+    return nowMs - this.#usedMs > STALE_MS || (isSlow && nowMs - this.#beganMs > STALE_MS)
   }
 
   /** Rejects with a `LinkFailure`. */

@@ -1,11 +1,12 @@
 /**
  * When the next transaction goes, how large it is, and how long it may take. Pure: times are monotonic ms.
  *
- * A transaction costs a fixed time (some nine round trips) and a time per byte. Both are measured; the size is what
+ * A transaction costs a fixed time (some nine round trips) and a time per byte (`link-cost.ts`); the size is what
  * fits the target duration. After a failure that took long the size is halved, down to one record, and the
  * timeouts grow: so a link of any speed is found, and a batch is never aborted and sent again for ever.
  */
 import type { KafkaTimeouts } from '../ports.ts'
+import { LinkCosts } from './link-cost.ts'
 import { TRANSACTION_MAX_BYTES, TRANSACTION_MAX_EPOCHS, TRANSACTION_MAX_MESSAGES } from './settings.ts'
 
 export interface PaceSettings {
@@ -26,8 +27,10 @@ export interface Waiting {
   readonly cut: boolean
 }
 
-/** A transaction should not take longer than this, or than twice its fixed cost. */
+/** A transaction should not take longer than this, or than a multiple of its fixed cost if that is more. */
 const TARGET_MS = 5_000
+const TARGET_FIXED = 3
+const TARGET_MOST_MS = 60_000
 /** AddOffsetsToTxn, TxnOffsetCommit, AddPartitionsToTxn, Produce, EndTxn, and four times FindCoordinator. */
 const ROUND_TRIPS = 9
 /** AddOffsetsToTxn and TxnOffsetCommit of one more epoch, with their coordinators. */
@@ -44,20 +47,19 @@ const BURST_MS = 1_000
 const BUDGET_MS = 2_000
 /** Weight of a new measurement. */
 const FRESH = 0.3
-/** So that a link that got longer is noticed. */
-const LEAST_GROWS = 1.05
 const REQUEST_MS = { least: 30_000, most: 300_000 }
 /** The broker's default limit is 15 min; an open transaction of a dead box stalls readers for this long. */
 const TRANSACTION_MS = { least: 60_000, most: 600_000 }
 const PATIENCE_MOST = 16
+/** A failure after this part of a timeout is one of that timeout. */
+const STRUCK_PART = 0.9
 
 export class Pace {
   #settings: PaceSettings
   #sizeBytes = FIRST_BYTES
-  #bytesPerMs: number | undefined
+  readonly #costs = new LinkCosts()
+  #goodput = 0
   #roundTripMs: number | undefined
-  /** Shortest transaction of late: the fixed cost can't be more. */
-  #leastMs = Infinity
   /** Multiplies the timeouts; grows while they are hit. */
   #patience = 1
   #lastStartMs = -Infinity
@@ -107,28 +109,25 @@ export class Pace {
 
   committed(bytes: number, durationMs: number): void {
     this.#patience = Math.max(1, this.#patience / 2)
-    this.#leastMs = Math.min(this.#leastMs * LEAST_GROWS, durationMs)
-    const movingMs = Math.max(1, durationMs - this.#fixedMs(), durationMs / 8)
-    const measured = bytes / movingMs
-    const known = this.#bytesPerMs
-    // A small transaction says little about the rate, except that the link does at least that.
-    const telling = bytes >= this.#sizeBytes / 4 || known === undefined || measured > known
-    if (telling) this.#bytesPerMs = known === undefined ? measured : known + FRESH * (measured - known)
+    this.#costs.add(bytes, durationMs)
+    this.#goodput += FRESH * (bytes / Math.max(1, durationMs) - this.#goodput)
     if (bytes >= this.sizeBytes() / 2) this.#resize(bytes)
   }
 
-  /** `slow`: it failed after so long that its size or the timeouts must be to blame. */
-  failed(bytes: number, slow: boolean): void {
+  /** If it failed after so long that a timeout must have struck, its size or the timeouts are to blame. */
+  failed(bytes: number, durationMs: number, timeouts: KafkaTimeouts): void {
+    const slow = durationMs > Math.min(this.targetMs(), timeouts.requestMs * STRUCK_PART)
     if (!slow) return
     this.#sizeBytes = Math.max(1, Math.min(this.#sizeBytes, Math.max(1, bytes)) / 2)
     this.#patience = Math.min(PATIENCE_MOST, this.#patience * 2)
-    if (this.#bytesPerMs !== undefined) this.#bytesPerMs /= 2
+    this.#costs.forget()
   }
 
   /** One request was answered after this long. */
   roundTrip(ms: number): void {
     const known = this.#roundTripMs
     this.#roundTripMs = known === undefined ? ms : known + FRESH * (ms - known)
+    this.#costs.expectFixed(ROUND_TRIPS * this.#roundTripMs)
   }
 
   /** A producer's life began, `outageMs` after the last one was of use. */
@@ -138,25 +137,21 @@ export class Pace {
 
   /** For the next producer's life: generous multiples of what is expected. */
   timeouts(): KafkaTimeouts {
-    const sendingMs = this.#bytesPerMs === undefined ? 0 : this.sizeBytes() / this.#bytesPerMs
-    const roundTripMs = this.#roundTripMs ?? 0
-    const requestMs = clamp(4 * (sendingMs + 2 * roundTripMs) * this.#patience, REQUEST_MS.least * this.#patience, REQUEST_MS.most)
-    const transactionMs = clamp(4 * (sendingMs + this.#fixedMs()) * this.#patience, 2 * requestMs, TRANSACTION_MS.most)
-    return { requestMs: Math.round(requestMs), transactionMs: Math.round(transactionMs) }
+    const { fixedMs, msPerByte } = this.#costs.cost()
+    const sendingMs = this.sizeBytes() * msPerByte
+    const requestMs = clamp(4 * (sendingMs + (2 * fixedMs) / ROUND_TRIPS) * this.#patience, REQUEST_MS.least * this.#patience, REQUEST_MS.most)
+    const transactionMs = clamp(4 * (sendingMs + fixedMs) * this.#patience, 2 * requestMs, TRANSACTION_MS.most)
+    return { requestMs: Math.floor(requestMs), transactionMs: Math.ceil(transactionMs) }
   }
 
-  /** How long a transaction may take before it is to blame itself for a failure. */
+  /** How long a transaction should take at most. */
   targetMs(): number {
-    return Math.max(TARGET_MS, 2 * this.#fixedMs())
+    return clamp(TARGET_FIXED * this.#costs.cost().fixedMs, TARGET_MS, TARGET_MOST_MS)
   }
 
-  /** Measured, before compression; 0 before the first measurement. */
+  /** What transactions carried while they ran, before compression; 0 before the first. */
   bytesPerSecond(): number {
-    return (this.#bytesPerMs ?? 0) * 1_000
-  }
-
-  #fixedMs(): number {
-    return Math.min(ROUND_TRIPS * (this.#roundTripMs ?? 0), this.#leastMs)
+    return this.#goodput * 1_000
   }
 
   #mostBytes(): number {
@@ -165,7 +160,8 @@ export class Pace {
 
   /** At most double, so that one lucky measurement does not overshoot; less at once if the link got slower. */
   #resize(bytes: number): void {
-    const fitting = (this.#bytesPerMs ?? 0) * (this.targetMs() - this.#fixedMs())
+    const { fixedMs, msPerByte } = this.#costs.cost()
+    const fitting = Math.max(0, this.targetMs() - fixedMs) / msPerByte
     this.#sizeBytes = clamp(fitting, 1, Math.min(this.#mostBytes(), 2 * Math.max(this.#sizeBytes, bytes)))
   }
 

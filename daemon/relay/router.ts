@@ -1,7 +1,7 @@
 /** Where each message may go now, in one producer's life. */
-import type { EpochId, InternalRecord, Lane, Stored } from '../ports.ts'
+import type { EpochId, InternalRecord, Lane, Stored, TopicFacts } from '../ports.ts'
 import type { Blame } from './blame.ts'
-import type { Link } from './link.ts'
+import type { Link, WrongTopic } from './link.ts'
 import type { Route } from './plan.ts'
 import { recordBytes } from './record.ts'
 import type { RelaySettings } from './settings.ts'
@@ -25,6 +25,7 @@ export class Router {
   readonly needs: Needs = { epochs: new Set(), topics: new Set() }
   /** Lanes whose next message waits for its topic, and why. */
   readonly held: Partial<Record<Lane, { readonly reason: string; readonly remedy: string | undefined }>> = {}
+  readonly #seen = new Map<string, TopicFacts | WrongTopic | undefined>()
   readonly #link: Link
   readonly #settings: RelaySettings
   readonly #template: TopicTemplate
@@ -57,8 +58,16 @@ export class Router {
     return internalTopic(this.#settings, internal.destination)
   }
 
-  #toTopic(lane: Lane, stored: Stored, topic: string, key: string): Route {
+  /** One look for all records of a plan: facts must not grow old in the middle of it. */
+  #factsOf(topic: string): TopicFacts | WrongTopic | undefined {
+    if (this.#seen.has(topic)) return this.#seen.get(topic)
     const facts = this.#link.factsOf(topic)
+    this.#seen.set(topic, facts)
+    return facts
+  }
+
+  #toTopic(lane: Lane, stored: Stored, topic: string, key: string): Route {
+    const facts = this.#factsOf(topic)
     if (facts === undefined) {
       this.needs.topics.add(topic)
       return HOLD

@@ -64,6 +64,7 @@ export interface Delivered {
 interface Trouble {
   readonly reason: string
   readonly remedy: string | undefined
+  /** Monotonic: the wall clock may be set while the trouble stands. */
   readonly sinceMs: number
 }
 
@@ -90,7 +91,7 @@ export class Board {
   constructor(clock: Clock, log: Log) {
     this.#clock = clock
     this.#log = log
-    this.#phaseSinceMs = clock.wallMs()
+    this.#phaseSinceMs = clock.monotonicMs()
     this.#lastProgressMs = clock.monotonicMs()
   }
 
@@ -105,13 +106,13 @@ export class Board {
   enter(phase: RelayPhase): void {
     if (phase === this.#phase) return
     this.#phase = phase
-    this.#phaseSinceMs = this.#clock.wallMs()
+    this.#phaseSinceMs = this.#clock.monotonicMs()
   }
 
   /** Something stands in the way; said once, until it changes. */
   trouble(reason: string, remedy?: string, cause?: LinkFailure): void {
     if (this.#trouble?.reason === reason && this.#trouble.remedy === remedy) return
-    const sinceMs = this.#trouble?.sinceMs ?? this.#clock.wallMs()
+    const sinceMs = this.#trouble?.sinceMs ?? this.#clock.monotonicMs()
     this.#trouble = { reason, remedy, sinceMs }
     this.#log.warn({ reason, remedy, err: cause?.cause }, 'forwarding to Kafka waits')
   }
@@ -165,7 +166,7 @@ export class Board {
       phase: this.#phase,
       ...(trouble === undefined ? {} : { reason: trouble.reason }),
       ...(trouble?.remedy === undefined ? {} : { remedy: trouble.remedy }),
-      sinceMs: trouble?.sinceMs ?? this.#phaseSinceMs,
+      sinceMs: this.#clock.wallMs() - (nowMs - (trouble?.sinceMs ?? this.#phaseSinceMs)),
       lastProgressMs: idleNow ? nowMs : this.#lastProgressMs,
       patienceMs,
       delivered: { ...this.#delivered },

@@ -10,14 +10,14 @@ import type { Delivered } from './state.ts'
 export class Transaction {
   readonly records: readonly KafkaRecord[]
   readonly positions: Positions
-  readonly sent: readonly Sent[]
   readonly delivered: Delivered
+
+  readonly #plan: Plan
 
   constructor(plan: Plan, gatewayId: string, clock: Clock, boots: { bootOf(epoch: EpochId): string | undefined }, readBack: ReadBack, blame: Blame) {
     const now = { wallMs: clock.wallMs(), bootMs: clock.bootMs(), bootId: clock.bootId, wallTrusted: clock.wallTrusted() }
     const maker = new RecordMaker(gatewayId, now, (epoch) => boots.bootOf(epoch))
     const records: KafkaRecord[] = []
-    const sent: Sent[] = []
     let redelivered = 0
     let payloadBytes = 0
     for (const { lane, records: planned } of plan.parts) {
@@ -25,16 +25,21 @@ export class Transaction {
         const redelivery = readBack.isDoubtful(lane, stored.epoch, stored.position, bytes)
         const record = maker.make(stored, lane, topic, partition, { redelivery, sendTime: blame.needsSendTime(lane, stored.position) })
         records.push(record)
-        sent.push({ stored, topic, partition, bytes, lane, timestampMs: record.timestampMs })
         redelivered += redelivery ? 1 : 0
         payloadBytes += record.value.length
       }
     }
+    this.#plan = plan
     this.records = records
-    this.sent = sent
     this.positions = positionsOf(plan)
     const lanes = Object.fromEntries(plan.parts.map((part): [Lane, number] => [part.lane, part.records.length]))
     this.delivered = { lanes, records: records.length, payloadBytes, redelivered }
+  }
+
+  /** What was sent, in order, for a look at who is to blame. */
+  sent(): readonly Sent[] {
+    const planned = this.#plan.parts.flatMap(({ lane, records }) => records.map((record) => ({ lane, record })))
+    return planned.map(({ lane, record }, index) => ({ ...record, lane, timestampMs: this.records[index]?.timestampMs ?? 0 }))
   }
 }
 

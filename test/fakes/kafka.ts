@@ -53,7 +53,7 @@ export function kafkaFailure(kind: ErrorKind, message: string, details: FailureD
   const error = new GatewayError(kind, message, details.remedy === undefined ? {} : { remedy: details.remedy })
   return Object.assign(error, {
     fate: details.fate ?? 'none', alarm: details.alarm ?? false, ...(details.refused === undefined ? {} : { refused: details.refused }),
-  }) as KafkaFailure
+  })
 }
 
 export class FakeKafka implements Kafka {

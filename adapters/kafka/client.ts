@@ -1,7 +1,7 @@
-import kafkajs from 'kafkajs'
 import type { Kafka, LogEntry } from 'kafkajs'
 import type { KafkaTimeouts, Log } from '../../daemon/ports.ts'
 import type { Credentials } from './credentials.ts'
+import kafkajs from './kafkajs.ts'
 import type { KafkaClientSettings } from './settings.ts'
 import { Sockets } from './sockets.ts'
 import { Tap } from './tap.ts'

@@ -6,7 +6,6 @@ import { alarmIfMissing, kafkaError, KafkaError } from './failure.ts'
 import { PlainLife } from './plain-life.ts'
 import { positionsTopic, type KafkaClientSettings } from './settings.ts'
 import { TransactionalLife } from './transactional-life.ts'
-import { registerZstd } from './zstd.ts'
 
 /** The Kafka port by kafkajs 2.2.4. ARCHITECTURE.md, "Kafka client: findings", says why it is used as it is. */
 export class KafkaClient implements Kafka {
@@ -21,7 +20,6 @@ export class KafkaClient implements Kafka {
   }
 
   async begin(timeouts: KafkaTimeouts, signal: AbortSignal): Promise<ProducerLife> {
-    if (this.#settings.compression === 'zstd') registerZstd()
     const credentials = await readCredentials(this.#settings)
     const client = openClient(this.#settings, credentials, timeouts, this.#log)
     const abandon = (): void => client.sockets.cut('the wait for Kafka was given up')

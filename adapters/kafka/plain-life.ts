@@ -5,7 +5,6 @@ import { closeWithin } from './closing.ts'
 import { type Client, connectToAny } from './client.ts'
 import { kafkaError } from './failure.ts'
 import { producerOptions, sendChecked } from './producing.ts'
-import { requestsOf } from './records.ts'
 import type { KafkaClientSettings } from './settings.ts'
 import { TopicDesk } from './topics.ts'
 
@@ -50,7 +49,7 @@ export class PlainLife implements ProducerLife {
   async transact(records: readonly KafkaRecord[]): Promise<void> {
     this.#client.tap.take()
     try {
-      for (const request of requestsOf(records)) await sendChecked(this.#producer, request, this.#settings, this.#timeouts)
+      if (records.length > 0) await sendChecked(this.#producer, records, this.#settings, this.#timeouts)
     } catch (error) {
       this.#isBroken = true
       throw kafkaError(error, 'unknown', this.#client.tap.take())

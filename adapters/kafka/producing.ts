@@ -1,7 +1,7 @@
-import kafkajs from 'kafkajs'
 import type { Producer, Transaction } from 'kafkajs'
 import type { KafkaRecord, KafkaTimeouts } from '../../daemon/ports.ts'
 import { KafkaError } from './failure.ts'
+import kafkajs from './kafkajs.ts'
 import { missingFrom, topicMessagesOf } from './records.ts'
 import type { KafkaClientSettings } from './settings.ts'
 

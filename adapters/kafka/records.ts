@@ -1,58 +1,21 @@
-/** Records as kafkajs wants them. */
+/** Records as kafkajs wants them: one list per topic. */
 import type { Message, TopicMessages } from 'kafkajs'
 import type { KafkaRecord } from '../../daemon/ports.ts'
 
-/** kafkajs copies what it has gathered for a partition at each message: quadratic in this number. */
-const PARTITION_MAX_RECORDS = 1_000
-
-/** Cuts records into requests of at most so many per partition; the order within each partition stays. */
-export function requestsOf(records: readonly KafkaRecord[]): readonly (readonly KafkaRecord[])[] {
-  const requests: KafkaRecord[][] = []
-  const counts = new Map<string, number>()
-  for (const record of records) {
-    const place = placeOf(record.topic, record.partition)
-    const before = counts.get(place) ?? 0
-    counts.set(place, before + 1)
-    const request = (requests[Math.floor(before / PARTITION_MAX_RECORDS)] ??= [])
-    request.push(record)
-  }
-  return requests
-}
-
+/** Our own encoder takes the records as they are; of kafkajs itself nothing looks into them but for the partition. */
 export function topicMessagesOf(records: readonly KafkaRecord[]): TopicMessages[] {
-  const topics = new Map<string, Message[]>()
+  const topics = new Map<string, KafkaRecord[]>()
   for (const record of records) {
     const messages = topics.get(record.topic)
-    if (messages === undefined) topics.set(record.topic, [messageOf(record)])
-    else messages.push(messageOf(record))
+    if (messages === undefined) topics.set(record.topic, [record])
+    else messages.push(record)
   }
-  return [...topics].map(([topic, messages]) => ({ topic, messages }))
+  return [...topics].map(([topic, messages]) => ({ topic, messages: messages as unknown as Message[] }))
 }
 
 /** kafkajs leaves out, without a word, a partition that its metadata does not have. Returns the first one. */
 export function missingFrom(results: readonly { topicName: string; partition: number }[], records: readonly KafkaRecord[]): KafkaRecord | undefined {
-  const taken = new Set(results.map(({ topicName, partition }) => placeOf(topicName, partition)))
-  return records.find(({ topic, partition }) => !taken.has(placeOf(topic, partition)))
-}
-
-function messageOf({ partition, key, value, timestampMs, headers }: KafkaRecord): Message {
-  return { partition, key, value: bufferOf(value), timestamp: String(timestampMs), headers: headersOf(headers) }
-}
-
-function bufferOf(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}
-
-/** A name that comes again makes a list; names come from devices, so the object has no prototype. */
-function headersOf(pairs: KafkaRecord['headers']): NonNullable<Message['headers']> {
-  const headers = Object.create(null) as Record<string, string | string[]>
-  for (const [name, value] of pairs) {
-    const before = headers[name]
-    headers[name] = before === undefined ? value : [before, value].flat()
-  }
-  return headers
-}
-
-function placeOf(topic: string, partition: number): string {
-  return `${topic}/${partition}`
+  const taken = new Map<string, Set<number>>()
+  for (const { topicName, partition } of results) taken.set(topicName, (taken.get(topicName) ?? new Set()).add(partition))
+  return records.find(({ topic, partition }) => taken.get(topic)?.has(partition) !== true)
 }

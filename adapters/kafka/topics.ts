@@ -1,10 +1,10 @@
 /** What the admin side of a life asks: the facts of topics, and the committed positions. */
-import kafkajs from 'kafkajs'
 import type { Admin } from 'kafkajs'
 import { LANES, type EpochId, type Lane, type TopicFacts } from '../../daemon/ports.ts'
 import { type Client, connectToAny } from './client.ts'
 import { TOPIC_NOT_ALLOWED } from './codes.ts'
 import { alarmIfMissing, kafkaError } from './failure.ts'
+import kafkajs from './kafkajs.ts'
 import { partitionFor } from './murmur2.ts'
 import { groupOf, positionsTopic, type KafkaClientSettings } from './settings.ts'
 
@@ -19,6 +19,7 @@ export class TopicDesk {
   readonly #settings: KafkaClientSettings
   readonly #partitions = new Map<string, number>()
   #admin: Admin | undefined
+  #hasTopicInMind = false
 
   constructor(client: Client, settings: KafkaClientSettings) {
     this.#client = client
@@ -48,10 +49,9 @@ export class TopicDesk {
 
   /** OffsetFetch, after InitProducerId: no transaction of ours is open any more, so what is read is final. */
   async committed(epoch: EpochId): Promise<ReadonlyMap<Lane, number>> {
-    const topic = positionsTopic(this.#settings)
-    return this.#ask(topic, async (admin) => {
-      const [answer] = await admin.fetchOffsets({ groupId: groupOf(this.#settings, epoch), topics: [topic] })
-      const positions = (answer?.partitions ?? []).map(({ partition, offset }) => [LANES[partition], Number(offset)] as const)
+    return this.#ask(positionsTopic(this.#settings), async (admin) => {
+      const offsets = await this.#offsets(admin, epoch)
+      const positions = offsets.map(({ partition, offset }) => [LANES[partition], Number(offset)] as const)
       return new Map(positions.filter((entry): entry is [Lane, number] => entry[0] !== undefined && entry[1] >= 0))
     })
   }
@@ -70,24 +70,34 @@ export class TopicDesk {
     }
   }
 
-  /**
-   * kafkajs's admin asks for the metadata of every topic of the cluster, again and again, unless it has a topic
-   * in mind: too much for a thin link, and one leaderless topic of somebody else's would fail all answers. Only
-   * calls that read offsets give it one, and they in turn need the brokers' names, which metadata brings.
-   */
   async #connect(): Promise<Admin> {
     const admin = this.#client.kafka.admin()
     await connectToAny(admin, this.#settings.brokers.length)
-    if (this.#settings.delivery === 'at-least-once') return admin
-    const topic = positionsTopic(this.#settings)
-    await admin.fetchTopicMetadata({ topics: [topic] })
-    await admin.fetchOffsets({ groupId: groupOf(this.#settings, NO_EPOCH), topics: [topic] })
+    // Brings the brokers' names; without them the first question to a coordinator fails, and is not repeated.
+    if (this.#settings.delivery === 'exactly-once') await admin.fetchTopicMetadata({ topics: [positionsTopic(this.#settings)] })
     return admin
   }
 
+  /**
+   * kafkajs's admin reads the metadata of every topic of the cluster before it describes one, unless it has a
+   * topic in mind: too much for a thin link, and a leaderless topic of somebody else's would fail the answer.
+   * Only calls that read offsets give it one.
+   */
+  async #bearInMind(admin: Admin, topic: string): Promise<void> {
+    if (this.#hasTopicInMind) return
+    if (this.#settings.delivery === 'exactly-once') await this.#offsets(admin, NO_EPOCH)
+    else await admin.fetchTopicOffsets(topic)
+    this.#hasTopicInMind = true
+  }
+
+  async #offsets(admin: Admin, epoch: EpochId): Promise<readonly { partition: number; offset: string }[]> {
+    const [answer] = await admin.fetchOffsets({ groupId: groupOf(this.#settings, epoch), topics: [positionsTopic(this.#settings)] })
+    this.#hasTopicInMind = true
+    return answer?.partitions ?? []
+  }
+
   async #configs(admin: Admin, topic: string): Promise<ReadonlyMap<string, string> | undefined> {
-    // Without positions there is no topic that is ours alone to have in mind; see #connect.
-    if (this.#settings.delivery === 'at-least-once') await admin.fetchTopicOffsets(topic)
+    await this.#bearInMind(admin, topic)
     try {
       const { resources } = await admin.describeConfigs({
         resources: [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic, configNames: [...CONFIGS] }],

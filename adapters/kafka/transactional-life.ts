@@ -6,7 +6,6 @@ import { type Client, connectToAny } from './client.ts'
 import { CONCURRENT_TRANSACTIONS, FENCED } from './codes.ts'
 import { kafkaError, KafkaError, type Fate } from './failure.ts'
 import { producerOptions, sendChecked } from './producing.ts'
-import { requestsOf } from './records.ts'
 import { groupOf, positionsTopic, transactionalId, type KafkaClientSettings } from './settings.ts'
 import { TopicDesk } from './topics.ts'
 
@@ -79,7 +78,7 @@ export class TransactionalLife implements ProducerLife {
     try {
       const transaction = (this.#transaction ??= await this.#producer.transaction())
       for (const [epoch, lanes] of positions) await this.#commitPositions(transaction, epoch, lanes)
-      for (const request of requestsOf(records)) await sendChecked(transaction, request, this.#settings, this.#timeouts)
+      if (records.length > 0) await sendChecked(transaction, records, this.#settings, this.#timeouts)
       fate = 'unknown'
       await transaction.commit()
       this.#transaction = undefined

@@ -18,7 +18,8 @@ function codeOf(error: unknown): string {
 /** Bytes on the disk are wrong: set aside and salvage. */
 export function isDamage(error: unknown): boolean {
   const code = codeOf(error)
-  return code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB'
+  // A short read: the file ends in the middle of a row's overflow pages, which SQLite reads past its cache.
+  return code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB' || code === 'SQLITE_IOERR_SHORT_READ'
     || error instanceof DamagedFile || error instanceof DamagedGroup || error instanceof MalformedBytes
 }
 

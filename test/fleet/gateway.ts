@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { ControlClient } from '../../adapters/control/client.ts'
 import type { LedgerDocument } from '../../daemon/cli/ledger-view.ts'
 import type { StatusDocument } from '../../daemon/status.ts'
+import { lastLines } from '../services/program.ts'
 
 const PROGRAM = fileURLToPath(new URL('../../daemon/edge-gateway.js', import.meta.url))
 
@@ -85,11 +86,12 @@ export class GatewayProgram {
 
   async #untilReady(child: ChildProcess): Promise<void> {
     for (let attempt = 0; attempt < 600; attempt += 1) {
-      if (child.exitCode !== null) throw new Error(`the gateway ended with ${child.exitCode} during its start; see ${this.#logFile}`)
+      const ended = child.exitCode ?? child.signalCode
+      if (ended !== null) throw new Error(`the gateway ended with ${ended} during its start; its log ends with:\n${lastLines(this.#logFile)}`)
       const state = await this.status().then((status) => status.verdict.state).catch(() => 'starting')
       if (state !== 'starting') return
       await sleep(50)
     }
-    throw new Error(`the gateway was not ready after 30 s; see ${this.#logFile}`)
+    throw new Error(`the gateway was not ready after 30 s; its log ends with:\n${lastLines(this.#logFile)}`)
   }
 }

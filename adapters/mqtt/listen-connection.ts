@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import type { Clock } from '../../daemon/clock.ts'
-import { encodeFrame, FrameReader, PacketType, type FrameLimits } from './framing.ts'
+import { encodeFrame, FrameReader, PacketType, type FrameLimits, type FrameResult } from './framing.ts'
 import type { BridgeEnd } from './listen-bridge.ts'
 import { Bridge } from './listen-bridge.ts'
 import type { Claimant } from './listen-budget.ts'
@@ -31,6 +31,10 @@ export interface ConnectionOwner {
   readonly clock: Clock
   readonly shared: InboundShared
   readonly frameLimits: FrameLimits
+  /** True while the gateway is full: no message may come in. */
+  isHeld(): boolean
+  /** This connection has a message that may not come in; `release` is owed to it. */
+  heldBack(connection: Connection): void
   /** The first packet: give it to the broker (`connection.openBridge`), or refuse it. */
   connectCame(connection: Connection, frame: Buffer): void
   ended(connection: Connection, reason: Ending, detail: string | undefined): void
@@ -61,6 +65,8 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
   inbound: Inbound | undefined
   /** When it last sent a packet, monotonic ms. */
   heardMs: number
+  /** Since when a message of it may not come in, since the gateway is full. */
+  heldBackMs: number | undefined
   /** When it was closed by us, monotonic ms. */
   endedMs: number | undefined
   /** Since when it does not read what we send; undefined while it does. */
@@ -70,6 +76,8 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
   #bridge: Bridge<Connection> | undefined
   #paused: number = Pause.STOPPING
   #pumping = false
+  /** A message that the reader holds, and that may not come in yet. */
+  #waiting: FrameResult | undefined
   #flushing = false
   /** PINGREQs of the chunk in hand; answered in one write. */
   #pings = 0
@@ -97,7 +105,12 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
 
   /** Bytes that came and were not taken yet. */
   get heldBytes(): number {
-    return this.#reader.heldBytes + this.socket.readableLength
+    return this.#reader.heldBytes + this.#reader.body.length + this.socket.readableLength
+  }
+
+  /** True while an acknowledgement is owed to it. */
+  get owed(): boolean {
+    return this.inbound !== undefined && this.inbound.inFlight > 0
   }
 
   /** True while the silence can't be blamed on the peer, since we do not read. */
@@ -133,11 +146,13 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
     this.#resume(Pause.CONNECT)
   }
 
+  /** Reads nothing until `release`. */
   hold(): void {
     this.#pause(Pause.HELD)
   }
 
   release(): void {
+    this.heldBackMs = undefined
     this.#resume(Pause.HELD)
   }
 
@@ -238,15 +253,35 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
     if (this.#pumping) return
     this.#pumping = true
     while (this.#paused === 0) {
-      const result = this.#reader.next()
+      const result = this.#waiting ?? this.#reader.next()
+      this.#waiting = undefined
       if (result === 'more') break
       if (result === 'broken') this.end(this.ready ? 'protocol-error' : 'not-mqtt', this.#reader.fault)
+      else if (this.#mustWait()) this.#waiting = result
       else this.#take(result === 'oversize')
     }
-    this.#reader.drop()
+    if (this.#waiting === undefined) this.#reader.drop()
     this.#pumping = false
     if (this.#pings > 0 && this.#ending === undefined) this.write(Buffer.alloc(this.#pings * PINGRESP.length, PINGRESP))
     this.#pings = 0
+  }
+
+  /** Reading stops only before a message that may not come in: what stands before it, a PINGREQ, is answered. */
+  #mustWait(): boolean {
+    const { inbound } = this
+    if (inbound === undefined || this.#reader.header >> 4 !== PacketType.PUBLISH) return false
+    const { shared: { budget }, clock } = this.#owner
+    if (inbound.full) this.#pause(Pause.IN_FLIGHT)
+    if (budget.exhausted) {
+      this.#pause(Pause.TOTAL)
+      budget.wait(this)
+    }
+    if (this.#owner.isHeld()) {
+      this.#pause(Pause.HELD)
+      this.heldBackMs ??= clock.monotonicMs()
+      this.#owner.heldBack(this)
+    }
+    return this.#paused !== 0
   }
 
   #heard(): void {
@@ -271,21 +306,11 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
   #publish(inbound: Inbound, header: number, length: number, body: Buffer, oversize: boolean): void {
     const fault = inbound.publish(header, length, body, oversize)
     if (fault !== undefined) this.end('protocol-error', fault)
-    else this.#limit(inbound)
   }
 
   #pubrel(inbound: Inbound, header: number, body: Buffer): void {
     if (header !== 0x62 || body.length !== 2) return this.end('protocol-error', 'a malformed PUBREL')
     inbound.release(body.readUInt16BE(0))
-    this.#limit(inbound)
-  }
-
-  #limit(inbound: Inbound): void {
-    const { budget } = this.#owner.shared
-    if (inbound.full) this.#pause(Pause.IN_FLIGHT)
-    if (!budget.exhausted) return
-    this.#pause(Pause.TOTAL)
-    budget.wait(this)
   }
 
   #toBroker(header: number, body: Buffer): void {

@@ -42,6 +42,8 @@ export class MqttListener implements Source {
   readonly #budget: Budget
   readonly #exchanges: Exchanges
   readonly #connections = new Set<Connection>()
+  /** Who waits for `release`. */
+  readonly #heldBack = new Set<Connection>()
   readonly #claims: Claims
   #toFlush: Connection[] = []
   #tls: WatchedFiles<TlsMaterial> | undefined
@@ -83,7 +85,6 @@ export class MqttListener implements Source {
 
   hold(reason: string): void {
     if (this.#stopping !== undefined) return
-    if (this.#held === undefined) for (const connection of this.#connections) connection.hold()
     this.#held = { reason, sinceMs: this.#held?.sinceMs ?? this.#options.clock.monotonicMs() }
     this.#setState(this.#status.state === 'refusing' ? 'refusing' : 'held', reason)
   }
@@ -92,7 +93,9 @@ export class MqttListener implements Source {
     if (this.#held === undefined || this.#stopping !== undefined) return
     this.#held = undefined
     this.#setState('up')
-    for (const connection of this.#connections) connection.release()
+    const waiting = [...this.#heldBack]
+    this.#heldBack.clear()
+    for (const connection of waiting) connection.release()
   }
 
   state(): SourceState {
@@ -146,7 +149,12 @@ export class MqttListener implements Source {
       frameLimits: { packetBytesMax: settings.maxPacketBytes, connectBytesMax: CONNECT_BYTES_MAX },
       connectCame: (connection, frame) => this.#connectCame(connection, frame),
       ended: (connection, reason, detail) => this.#ended(connection, reason, detail),
-      gone: (connection) => this.#connections.delete(connection),
+      gone: (connection) => {
+        this.#connections.delete(connection)
+        this.#heldBack.delete(connection)
+      },
+      heldBack: (connection) => this.#heldBack.add(connection),
+      isHeld: () => this.#held !== undefined,
       flushLater: (connection) => this.#flushLater(connection),
     }
   }
@@ -170,7 +178,9 @@ export class MqttListener implements Source {
     this.#connections.add(connection)
     connection.open()
     // Unread at first: the fullness may pass before the device's patience does. Later ones are told.
-    if (this.#status.state === 'held') connection.hold()
+    if (this.#status.state !== 'held') return
+    connection.hold()
+    this.#heldBack.add(connection)
   }
 
   #connectCame(connection: Connection, frame: Buffer): void {
@@ -223,7 +233,7 @@ export class MqttListener implements Source {
     const held = this.#held
     if (held !== undefined && nowMs - held.sinceMs > HELD_MAX_MS && this.#status.state === 'held') {
       this.#setState('refusing', held.reason)
-      for (const connection of this.#connections) if (!connection.ready) connection.release()
+      for (const connection of this.#heldBack) if (!connection.ready) connection.release()
     }
     let heldBytes = 0
     for (const connection of this.#connections) {
@@ -284,7 +294,7 @@ export class MqttListener implements Source {
 
   /** True while an acknowledgement may still come. */
   #owed(): boolean {
-    for (const connection of this.#connections) if ((connection.inbound?.inFlight ?? 0) > 0) return true
+    for (const connection of this.#connections) if (connection.owed) return true
     return false
   }
 

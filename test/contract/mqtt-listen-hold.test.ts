@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { connect, dial, listen, listenStill, mosquittoPub, tryConnect, until } from './mqtt-listen-kit.ts'
+import { connect, dial, listen, listenStill, mosquittoPub, publishPacket, tryConnect, until } from './mqtt-listen-kit.ts'
 
 const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 30))
 
@@ -19,16 +19,17 @@ test('log path 10: while commits are slow, PINGREQ and SUBSCRIBE are answered, a
   assert.deepEqual(await client.takeIds('puback', 30), Array.from({ length: 30 }, (_, i) => i + 1))
 })
 
-test('log path 10: a full gateway keeps connections unread, at most half their keepalive or ten seconds, then closes them unacknowledged', async (t) => {
+test('log path 10: a full gateway lets devices wait for half their keepalive or ten seconds, then closes them unacknowledged', async (t) => {
   const { intake, port, listener, clock } = await listenStill(t)
   intake.automatic = false
   const will = { topic: 'will', payload: Buffer.from('w') }
   const short = await connect(t, port, { clientId: 'short', keepalive: 4, will })
   const long = await connect(t, port, { clientId: 'long', keepalive: 600, will })
+  const idle = await connect(t, port, { clientId: 'idle', keepalive: 600 })
   short.publish('a/b', 1)
   await short.ping()
   listener.hold('the buffer is full')
-  assert.deepEqual(pick(listener.state()), { state: 'held', reason: 'the buffer is full', connections: 2 })
+  assert.deepEqual(pick(listener.state()), { state: 'held', reason: 'the buffer is full', connections: 3 })
   long.publish('a/b', 1)
   await settled()
   clock.advance(2_000)
@@ -42,15 +43,16 @@ test('log path 10: a full gateway keeps connections unread, at most half their k
   clock.advance(500)
   await long.end()
   assert.deepEqual([...short.received, ...long.received], [])
+  await idle.ping()
   assert.deepEqual(intake.topics(), ['a/b'])
-  assert.deepEqual(pick(listener.state()), { state: 'refusing', reason: 'the buffer is full', connections: 0 })
+  assert.deepEqual(pick(listener.state()), { state: 'refusing', reason: 'the buffer is full', connections: 1 })
   assert.equal((await tryConnect(t, port)).returnCode, 3)
   assert.equal(listener.counters().refused.held, 1)
   const { code, output } = await mosquittoPub(port, ['-t', 'a', '-m', 'x', '-q', '1'])
   assert.notEqual(code, 0)
   assert.match(output, /[Uu]navailable/)
   listener.release()
-  assert.deepEqual(pick(listener.state()), { state: 'up', reason: undefined, connections: 0 })
+  assert.deepEqual(pick(listener.state()), { state: 'up', reason: undefined, connections: 1 })
   const back = await connect(t, port, { clientId: 'long' })
   back.publish('a/b', 1, 1, { dup: true })
   await back.ping()
@@ -79,6 +81,20 @@ test('log path 10: when room comes in time, held connections go on as if nothing
   assert.equal((await newcomer.take('connack')).returnCode, 0)
 })
 
+test('log path 10: a PINGREQ behind a full window is answered', async (t) => {
+  const { intake, port } = await listen(t, { inFlightPerConnection: { messages: 3, bytes: 1_000_000 } })
+  intake.automatic = false
+  const client = await connect(t, port, { keepalive: 60 })
+  for (let id = 1; id <= 3; id++) client.publish('a', id)
+  await client.ping()
+  client.send({ cmd: 'pingreq' }, publishPacket('a', 4), { cmd: 'pingreq' })
+  await client.take('pingresp')
+  assert.equal(intake.deliveries.length, 3)
+  intake.settleNext(1)
+  await client.take('pingresp')
+  assert.equal(intake.deliveries.length, 4)
+})
+
 test('what settles while the gateway is full is acknowledged', async (t) => {
   const { intake, port, listener } = await listenStill(t)
   intake.automatic = false
@@ -94,6 +110,8 @@ test('a second hold names the new reason and does not begin the wait anew', asyn
   const { port, listener, clock } = await listenStill(t)
   const client = await connect(t, port, { keepalive: 600 })
   listener.hold('first')
+  client.publish('a', 1)
+  await settled()
   clock.advance(9_000)
   listener.hold('second')
   assert.equal(listener.state().reason, 'second')

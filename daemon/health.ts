@@ -2,7 +2,7 @@
  * The verdict: one word and one line that say whether the box does its job. It follows progress through the
  * pipeline, never the event loop (G11). Waiting for a named outside cause is not a hang.
  */
-import type { OutboxState, SourceState } from './ports.ts'
+import { LANES, type Lane, type OutboxState, type SourceState } from './ports.ts'
 
 export type VerdictState = 'ok' | 'starting' | 'buffering' | 'blocked' | 'degraded' | 'stuck' | 'stopping'
 
@@ -27,6 +27,8 @@ export interface RelayFigures {
   readonly lastProgressMs: number
   /** The running transaction may take this long before it counts as stuck. */
   readonly patienceMs: number
+  /** Lanes that wait while others may flow, and why. */
+  readonly held?: Readonly<Partial<Record<Lane, string>>>
 }
 
 export interface VerdictInput {
@@ -46,7 +48,7 @@ const COMMIT_PATIENCE_MS = 30_000
 export function verdictOf(input: VerdictInput): Verdict {
   if (input.phase === 'starting') return { state: 'starting', line: 'opening the buffer and the listeners' }
   if (input.phase === 'stopping') return { state: 'stopping', line: 'finishing accepted work' }
-  return stuck(input) ?? blocked(input) ?? waiting(input) ?? degraded(input) ?? flowing(input)
+  return stuck(input) ?? blocked(input) ?? waiting(input) ?? laneWaits(input) ?? degraded(input) ?? flowing(input)
 }
 
 /** `/readyz`: the pipeline accepts deliveries now. */
@@ -72,7 +74,8 @@ function stuck(input: VerdictInput): Verdict | undefined {
     }
   }
   const relayAge = monotonicMs - relay.lastProgressMs
-  if (relay.reason === undefined && backlog(outbox) > 0 && relayAge > relay.patienceMs) {
+  const mayMove = LANES.some((lane) => outbox.lanes[lane].messages > 0 && relay.held?.[lane] === undefined)
+  if (relay.reason === undefined && mayMove && relayAge > relay.patienceMs) {
     return {
       state: 'stuck',
       line: `nothing was forwarded for ${duration(relayAge)}, and no outside cause is known`,
@@ -106,6 +109,14 @@ function waiting(input: VerdictInput): Verdict | undefined {
     ...(relay.remedy === undefined ? {} : { remedy: relay.remedy }),
     sinceMs: relay.sinceMs,
   }
+}
+
+/** That other lanes flow must not hide it. */
+function laneWaits({ outbox, relay }: VerdictInput): Verdict | undefined {
+  const lane = LANES.find((name) => relay.held?.[name] !== undefined && outbox.lanes[name].messages > 0)
+  const reason = lane && relay.held?.[lane]
+  if (lane === undefined || reason === undefined) return undefined
+  return { state: 'degraded', line: `${reason}: ${outbox.lanes[lane].messages} messages of the ${lane} lane wait, no loss`, reason }
 }
 
 function degraded(input: VerdictInput): Verdict | undefined {

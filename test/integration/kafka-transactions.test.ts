@@ -3,13 +3,13 @@ import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
-import kafkajs from 'kafkajs'
 import { Faults } from '../contract/kafka-kit.ts'
 import { until } from '../fleet/box.ts'
 import { idOf } from '../fleet/judge.ts'
 import { KAFKA_API, serviceScope } from '../services/index.ts'
 import type { KafkaService } from '../services/index.ts'
 import { KafkaBox } from './kafka-box.ts'
+import { configureTopic } from './kafka-cluster.ts'
 
 const scope = serviceScope()
 let kafka: KafkaService
@@ -38,19 +38,6 @@ function atCommit({ name }: KafkaBox, act: () => void): Promise<void> {
       return 'cut'
     })
   })
-}
-
-async function limitMessages(topic: string, bytes: number): Promise<void> {
-  const admin = new kafkajs.Kafka({ brokers: [kafka.internalEndpoint], logLevel: kafkajs.logLevel.NOTHING }).admin()
-  await admin.connect()
-  const name = 'max.message.bytes'
-  const resource = { type: kafkajs.ConfigResourceTypes.TOPIC, name: topic }
-  await admin.alterConfigs({ validateOnly: false, resources: [{ ...resource, configEntries: [{ name, value: String(bytes) }] }] })
-  await until(`${topic} has its limit`, async () => {
-    const { resources } = await admin.describeConfigs({ includeSynonyms: false, resources: [resource] })
-    return resources[0]?.configEntries.some((entry) => entry.configName === name && entry.configValue === String(bytes))
-  })
-  await admin.disconnect()
 }
 
 /** Another producer, with no part in ours. */
@@ -82,7 +69,7 @@ describe('a transaction', { concurrency: 5 }, () => {
     for (const device of devices) box.publish(device, 10)
     await box.drained()
     // The gateway still believes in the old limit, so the record leaves, and the broker refuses it with its neighbours.
-    await limitMessages(box.topic, 4_000)
+    await configureTopic(kafka, box.topic, { 'max.message.bytes': '4000' })
     let lives = 0
     faults.set(box.name, (apiKey) => {
       if (apiKey === KAFKA_API.initProducerId) lives += 1
@@ -173,7 +160,7 @@ describe('a transaction', { concurrency: 5 }, () => {
 
   test('log path 29: a dead letter is set aside before the transaction that passes it: a kill in between loses and doubles nothing', async () => {
     const box = await KafkaBox.start({ scope, kafka, name: 'noted' })
-    await limitMessages(box.topic, 4_000)
+    await configureTopic(kafka, box.topic, { 'max.message.bytes': '4000' })
     cutOff(box)
     box.publish('a', 5)
     const [large = ''] = box.publish('a', 1, noise(6_000))

@@ -1,0 +1,55 @@
+/** What an operator of the cluster does to topics, past any proxy. Each resolves when the broker shows the change. */
+import kafkajs from 'kafkajs'
+import type { Admin } from 'kafkajs'
+import { until } from '../fleet/box.ts'
+import type { KafkaService } from '../services/index.ts'
+
+export async function withAdmin<Result>(kafka: KafkaService, use: (admin: Admin) => Promise<Result>): Promise<Result> {
+  const admin = new kafkajs.Kafka({ brokers: [kafka.internalEndpoint], logLevel: kafkajs.logLevel.NOTHING }).admin()
+  await admin.connect()
+  try {
+    return await use(admin)
+  } finally {
+    await admin.disconnect()
+  }
+}
+
+export async function configureTopic(kafka: KafkaService, topic: string, settings: Readonly<Record<string, string>>): Promise<void> {
+  const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }))
+  const resource = { type: kafkajs.ConfigResourceTypes.TOPIC, name: topic }
+  await withAdmin(kafka, async (admin) => {
+    await admin.alterConfigs({ validateOnly: false, resources: [{ ...resource, configEntries }] })
+    await until(`${topic} has ${JSON.stringify(settings)}`, async () => {
+      const { resources } = await admin.describeConfigs({ includeSynonyms: false, resources: [resource] })
+      const actual = new Map(resources[0]?.configEntries.map(({ configName, configValue }) => [configName, configValue]))
+      return configEntries.every(({ name, value }) => actual.get(name) === value)
+    })
+  })
+}
+
+export async function createTopic(kafka: KafkaService, topic: string, partitions: number, settings: Readonly<Record<string, string>> = {}): Promise<void> {
+  const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }))
+  await withAdmin(kafka, async (admin) => {
+    await admin.createTopics({ waitForLeaders: false, topics: [{ topic, numPartitions: partitions, configEntries }] })
+    await until(`${topic} is there`, async () => (await partitionsOf(admin, topic)) === partitions)
+  })
+}
+
+export async function deleteTopic(kafka: KafkaService, topic: string): Promise<void> {
+  await withAdmin(kafka, async (admin) => {
+    await admin.deleteTopics({ topics: [topic] })
+    await until(`${topic} has gone`, async () => !(await admin.listTopics()).includes(topic))
+  })
+}
+
+export async function growTopic(kafka: KafkaService, topic: string, partitions: number): Promise<void> {
+  await withAdmin(kafka, async (admin) => {
+    await admin.createPartitions({ topicPartitions: [{ topic, count: partitions }] })
+    await until(`${topic} has ${partitions} partitions`, async () => (await partitionsOf(admin, topic)) === partitions)
+  })
+}
+
+async function partitionsOf(admin: Admin, topic: string): Promise<number> {
+  const { topics } = await admin.fetchTopicMetadata({ topics: [topic] })
+  return topics[0]?.partitions.length ?? 0
+}

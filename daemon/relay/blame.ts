@@ -28,10 +28,10 @@ export class Blame {
     const where = failure.refused
     const suspects = where === undefined ? sent : sent.filter(({ topic, partition }) => topic === where.topic && partition === where.partition)
     if (failure.aboutTime) return this.#refusedTime(failure, suspects, wallMs)
-    const culprit = this.refusals.refused(where, suspects.map(({ lane, stored }) => ({ lane, position: stored.position })))
-    if (culprit === undefined) return failure
-    this.#condemned.set(`${culprit.lane}/${culprit.position}`, failure.message)
-    return this.#tooMany(failure, where?.topic ?? suspects[0]?.topic ?? '')
+    const [culprit] = suspects
+    if (culprit === undefined || !this.refusals.refused(where, suspects.length)) return failure
+    this.#condemned.set(`${culprit.lane}/${culprit.stored.position}`, failure.message)
+    return this.#tooMany(failure, culprit.topic)
   }
 
   /** Why this record must not be sent again. */
@@ -46,7 +46,6 @@ export class Blame {
 
   /** The lane is decided up to `position`. */
   passed(lane: Lane, position: number): void {
-    this.refusals.passed(lane, position)
     if ((this.#sendTimeTo.get(lane) ?? Infinity) <= position) this.#sendTimeTo.delete(lane)
     for (const key of this.#condemned.keys()) {
       const [of, at] = key.split('/')
@@ -55,8 +54,10 @@ export class Blame {
   }
 
   committed(plan: Plan): void {
-    if (this.#inARow.size === 0) return
-    for (const part of plan.parts) for (const record of part.records) this.#inARow.delete(record.topic)
+    if (this.#inARow.size > 0) for (const { records } of plan.parts) for (const { topic } of records) this.#inARow.delete(topic)
+    if (!this.refusals.searching) return
+    this.refusals.committed(undefined, plan.messages)
+    for (const { count, ...where } of perPartition(plan)) this.refusals.committed(where, count)
   }
 
   /** All that were not of now go again with the time of sending; if that is refused too, the clock is wrong. */
@@ -79,4 +80,14 @@ export class Blame {
       'look at `edgectl dead-letters`, and at the settings of the topic',
     )
   }
+}
+
+function perPartition(plan: Plan): Iterable<{ readonly topic: string; readonly partition: number; readonly count: number }> {
+  const counts = new Map<string, { topic: string; partition: number; count: number }>()
+  for (const { topic, partition } of plan.parts.flatMap(({ records }) => records)) {
+    const known = counts.get(`${topic}/${partition}`)
+    if (known === undefined) counts.set(`${topic}/${partition}`, { topic, partition, count: 1 })
+    else known.count += 1
+  }
+  return counts.values()
 }

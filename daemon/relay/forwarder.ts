@@ -15,7 +15,7 @@ import type { Pace, Waiting } from './pace.ts'
 import { FIRST_SHARES, planNext, type Plan } from './plan.ts'
 import { ReadBack } from './readback.ts'
 import { Router, type Needs } from './router.ts'
-import { PARTITION_MAX_MESSAGES, TRANSACTION_MAX_MESSAGES, type RelaySettings } from './settings.ts'
+import { TRANSACTION_MAX_MESSAGES, type RelaySettings } from './settings.ts'
 import type { Board } from './state.ts'
 import { TopicTemplate } from './topic-template.ts'
 import { judgeTopic } from './topics.ts'
@@ -40,9 +40,6 @@ const RECORD_BYTES = 200
 const HELD_MS = 30_000
 /** How often it is looked whether what stands in the way has gone, if nothing rings. */
 const LOOK_MS = 1_000
-
-/** Being fenced after this part of the transaction's timeout means that the timeout struck. */
-const TIMED_OUT_PART = 0.9
 
 interface HeldLane {
   readonly reason: string
@@ -110,7 +107,6 @@ export class Forwarder {
   /** The next transaction, once it is due; `undefined` means: look again. */
   async #next(link: Link): Promise<Plan | undefined> {
     const { board, news, pace, clock } = this.#parts
-    this.#noteWatermarks()
     const waiting = this.#waiting()
     if (waiting === undefined) return this.#rest()
     if (this.clockHolds) return this.#holdForClock()
@@ -122,13 +118,6 @@ export class Forwarder {
     }
     await this.#fill()
     return this.#plan(link)
-  }
-
-  /** What was evicted is decided too: a search for a bad record must not wait for it. */
-  #noteWatermarks(): void {
-    if (!this.#blame.refusals.searching) return
-    const { lanes } = this.#parts.outbox.state()
-    for (const lane of LANES) this.#blame.passed(lane, lanes[lane].watermark)
   }
 
   #waiting(): Waiting | undefined {
@@ -186,7 +175,7 @@ export class Forwarder {
     return planNext({
       queues: { urgent: urgent.waiting, normal: normal.waiting, deferred: deferred.waiting, internal: internal.waiting },
       weights: { ...this.#settings.weights, internal: INTERNAL_WEIGHT },
-      limits: { bytes: pace.sizeBytes(), messages: TRANSACTION_MAX_MESSAGES, partitionMessages: PARTITION_MAX_MESSAGES, epochs: pace.epochs() },
+      limits: { bytes: pace.sizeBytes(), messages: Math.min(TRANSACTION_MAX_MESSAGES, this.#blame.refusals.limit(undefined)), epochs: pace.epochs() },
       isWhole: (lane) => this.#queues[lane].isWhole(outbox),
       route: (lane, stored) => router.route(lane, stored),
     }, this.#shares)
@@ -284,7 +273,6 @@ export class Forwarder {
     if (!(error instanceof LinkFailure)) return error
     const { pace, clock } = this.#parts
     pace.failed(plan.bytes, durationMs, link.timeouts)
-    if (error.class === 'fenced' && durationMs > link.timeouts.transactionMs * TIMED_OUT_PART) return timedOut(error, link.timeouts.transactionMs)
     if (this.#settings.delivery === 'at-least-once' && error.inDoubt) {
       for (const { lane, stored } of transaction.sent()) this.#readBack.resend(lane, stored.epoch, stored.position, stored.position)
     }
@@ -315,12 +303,6 @@ export class Forwarder {
   #positionsAt(link: Link): Link | undefined {
     return this.#settings.delivery === 'exactly-once' ? link : undefined
   }
-}
-
-/** Kafka's answer to an end that came too late is that of fencing (INVALID_PRODUCER_EPOCH). */
-function timedOut(error: LinkFailure, transactionMs: number): LinkFailure {
-  const message = `the transaction took longer than its timeout of ${Math.round(transactionMs / 1_000)} s, and Kafka ended it`
-  return new LinkFailure({ class: 'transient', message, inDoubt: error.inDoubt, cause: error })
 }
 
 export function sayClockHolds(board: Board, clock: Clock): void {

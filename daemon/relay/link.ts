@@ -34,8 +34,8 @@ export interface LinkOptions {
   readonly leave: AbortSignal
   /** Ends the wait for a transaction. */
   readonly abandon: AbortSignal
-  /** A short request was answered after this long. */
-  readonly noteRoundTrip: (ms: number) => void
+  /** A question was answered after this long. */
+  readonly noteAnswer: (ms: number) => void
 }
 
 /** What an adapter may tell beside the port: bytes that it wrote to its sockets since the life began. */
@@ -110,10 +110,7 @@ export class Link {
   }
 
   async committed(epoch: EpochId): Promise<ReadonlyMap<Lane, number>> {
-    const startedMs = this.#options.clock.monotonicMs()
-    const committed = await this.#ask(this.#life.committed(epoch), 'Kafka did not answer which positions are committed')
-    this.#options.noteRoundTrip(this.#options.clock.monotonicMs() - startedMs)
-    return committed
+    return this.#ask(this.#life.committed(epoch), 'Kafka did not answer which positions are committed')
   }
 
   async transact(records: readonly KafkaRecord[], positions: Positions): Promise<void> {
@@ -140,9 +137,12 @@ export class Link {
     }
   }
 
-  #ask<T>(answer: Promise<T>, late: string): Promise<T> {
-    const { timeouts, clock, leave } = this.#options
-    return within(answer, patienceMs(timeouts), late, clock, leave)
+  async #ask<T>(answer: Promise<T>, late: string): Promise<T> {
+    const { timeouts, clock, leave, noteAnswer } = this.#options
+    const startedMs = clock.monotonicMs()
+    const value = await within(answer, patienceMs(timeouts), late, clock, leave)
+    noteAnswer(clock.monotonicMs() - startedMs)
+    return value
   }
 }
 

@@ -10,7 +10,14 @@ import type { EpochId, Lane, Stored } from '../ports.ts'
 
 /** Where one message goes, as `Outlook.route` answers. */
 export type Route =
-  | { readonly kind: 'send'; readonly topic: string; readonly partition: number; readonly bytes: number; readonly partitionMaxBytes: number }
+  | {
+    readonly kind: 'send'
+    readonly topic: string
+    readonly partition: number
+    readonly bytes: number
+    /** What the partition takes of one transaction. */
+    readonly partitionMax: { readonly bytes: number; readonly messages: number }
+  }
   /** Kafka would refuse it for good. */
   | { readonly kind: 'refuse'; readonly reason: string }
   /** Not now; the lane waits behind it. */
@@ -21,7 +28,7 @@ export interface Outlook {
   readonly queues: Readonly<Record<Lane, readonly Stored[]>>
   readonly weights: Readonly<Record<Lane, number>>
   /** `epochs`: a lane moves on to a further epoch only while the transaction has fewer. */
-  readonly limits: { readonly bytes: number; readonly messages: number; readonly partitionMessages: number; readonly epochs: number }
+  readonly limits: { readonly bytes: number; readonly messages: number; readonly epochs: number }
   /** The queue holds all that the lane has. */
   isWhole(lane: Lane): boolean
   route(lane: Lane, stored: Stored): Route
@@ -191,14 +198,14 @@ class Draft {
   }
 
   #send(track: Track, stored: Stored, route: Extract<Route, { kind: 'send' }>, free: boolean): void {
-    const { topic, partition, bytes } = route
+    const { topic, partition, bytes, partitionMax } = route
     // The first record goes whatever its size: a limit below it would stop the lane for ever.
     if (this.#messages > 0 && this.#bytes + bytes > this.#outlook.limits.bytes) {
       this.#full = this.#cut = true
       return
     }
     const filled = this.#filled(topic, partition)
-    if (filled.messages > 0 && (filled.bytes + bytes > route.partitionMaxBytes || filled.messages >= this.#outlook.limits.partitionMessages)) {
+    if (filled.messages > 0 && (filled.bytes + bytes > partitionMax.bytes || filled.messages >= partitionMax.messages)) {
       track.closed = this.#cut = true
       return
     }
@@ -221,7 +228,10 @@ class Draft {
   #admitsEpoch(track: Track, epoch: EpochId): boolean {
     if (track.epoch === epoch) return true
     // The head of each lane may always go, or a long old epoch of one lane would starve the others.
-    if (track.epoch !== undefined && !this.#epochs.has(epoch) && this.#epochs.size >= this.#outlook.limits.epochs) return false
+    if (track.epoch !== undefined && !this.#epochs.has(epoch) && this.#epochs.size >= this.#outlook.limits.epochs) {
+      this.#cut = true
+      return false
+    }
     this.#epochs.add(epoch)
     track.epoch = epoch
     return true

@@ -63,7 +63,8 @@ export class ReadBack {
 
   /** `at-least-once`: what a transaction in doubt held is sent again. */
   resend(lane: Lane, epoch: EpochId, first: number, last: number): void {
-    this.#doubt(lane, epoch, first, last + 1)
+    const known = this.#ranges.get(`${lane}/${epoch}`)
+    this.#doubt(lane, epoch, Math.min(first, known?.first ?? first), Math.max(last + 1, known?.end ?? 0))
   }
 
   /** Must this message be marked? Asked in order of positions; asked again it says the same. */

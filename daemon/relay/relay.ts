@@ -173,7 +173,7 @@ export class Relay implements Component {
     const timeouts = this.#pace.timeouts()
     this.#timeouts = timeouts
     return Link.open(kafka, {
-      timeouts, clock: this.#ports.clock, leave, abandon: this.#abandon.signal, noteRoundTrip: (ms) => this.#pace.roundTrip(ms),
+      timeouts, clock: this.#ports.clock, leave, abandon: this.#abandon.signal, noteAnswer: (ms) => this.#pace.asked(ms),
     })
   }
 

@@ -4,7 +4,7 @@ import type { Blame } from './blame.ts'
 import type { Link, WrongTopic } from './link.ts'
 import type { Route } from './plan.ts'
 import { recordBytes } from './record.ts'
-import type { RelaySettings } from './settings.ts'
+import { PARTITION_MAX_MESSAGES, type RelaySettings } from './settings.ts'
 import type { TopicTemplate } from './topic-template.ts'
 import { internalTopic } from './topics.ts'
 
@@ -26,6 +26,7 @@ export class Router {
   /** Lanes whose next message waits for its topic, and why. */
   readonly held: Partial<Record<Lane, { readonly reason: string; readonly remedy: string | undefined }>> = {}
   readonly #seen = new Map<string, TopicFacts | WrongTopic | undefined>()
+  #lastMax = { bytes: 0, messages: 0 }
   readonly #link: Link
   readonly #settings: RelaySettings
   readonly #template: TopicTemplate
@@ -58,6 +59,15 @@ export class Router {
     return internalTopic(this.#settings, internal.destination)
   }
 
+  /** Mostly one object for all: this runs for each record. */
+  #partitionMax(topic: string, partition: number, most: number): { readonly bytes: number; readonly messages: number } {
+    const { refusals } = this.#blame
+    const bytes = most * ROOM * refusals.room(topic)
+    const messages = Math.min(PARTITION_MAX_MESSAGES, refusals.searching ? refusals.limit({ topic, partition }) : Infinity)
+    if (this.#lastMax.bytes !== bytes || this.#lastMax.messages !== messages) this.#lastMax = { bytes, messages }
+    return this.#lastMax
+  }
+
   /** One look for all records of a plan: facts must not grow old in the middle of it. */
   #factsOf(topic: string): TopicFacts | WrongTopic | undefined {
     if (this.#seen.has(topic)) return this.#seen.get(topic)
@@ -80,7 +90,6 @@ export class Router {
     const most = facts.maxMessageBytes
     if (bytes + BATCH_BYTES > most) return { kind: 'refuse', reason: `about ${bytes} bytes, and the topic "${topic}" takes ${most} (max.message.bytes)` }
     const partition = this.#link.partitionOf(topic, key)
-    if (!this.#blame.refusals.admits(topic, partition, lane, stored.position)) return HOLD
-    return { kind: 'send', topic, partition, bytes, partitionMaxBytes: most * ROOM * this.#blame.refusals.room(topic) }
+    return { kind: 'send', topic, partition, bytes, partitionMax: this.#partitionMax(topic, partition, most) }
   }
 }

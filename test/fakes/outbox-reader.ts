@@ -123,7 +123,8 @@ export class FakeOutboxReader implements OutboxReader {
 
   async epochs(): Promise<readonly EpochState[]> {
     this.calls.epochs += 1
-    return this.#epochs.map((row) => ({ ...row, lanes: this.#spans(row.epoch) }))
+    const spans = this.#spans()
+    return this.#epochs.map((row) => ({ ...row, lanes: spans.get(row.epoch) ?? {} }))
   }
 
   state(): OutboxState {
@@ -205,19 +206,21 @@ export class FakeOutboxReader implements OutboxReader {
     state.watermark = Math.max(state.watermark, Math.min(wanted, state.highest))
   }
 
-  #spans(epoch: EpochId): EpochState['lanes'] {
-    const spans: Partial<Record<Lane, { first: number; last: number }>> = {}
+  #spans(): Map<EpochId, Partial<Record<Lane, { first: number; last: number }>>> {
+    const spans = new Map<EpochId, Partial<Record<Lane, { first: number; last: number }>>>()
     for (const lane of LANES) {
-      const rows = this.#lanes[lane].rows.filter((row) => row.epoch === epoch)
-      const first = rows[0]
-      const last = rows.at(-1)
-      if (first !== undefined && last !== undefined) spans[lane] = { first: first.position, last: last.position }
+      for (const { epoch, position } of this.#lanes[lane].rows) {
+        const known = spans.get(epoch) ?? {}
+        known[lane] = { first: known[lane]?.first ?? position, last: position }
+        spans.set(epoch, known)
+      }
     }
     return spans
   }
 
   #forgetEmpty(): void {
-    const keep = (row: EpochRow): boolean => row.epoch === this.#epoch || Object.keys(this.#spans(row.epoch)).length > 0
+    const spans = this.#spans()
+    const keep = (row: EpochRow): boolean => row.epoch === this.#epoch || spans.has(row.epoch)
     const left = this.#epochs.filter(keep)
     this.#epochs.splice(0, this.#epochs.length, ...left)
   }

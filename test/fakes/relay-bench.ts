@@ -1,6 +1,6 @@
 /** A relay between a fake outbox and a fake Kafka, on a clock that the test moves. */
 import { setImmediate as turn } from 'node:timers/promises'
-import { LANES, type Log } from '../../daemon/ports.ts'
+import { LANES, type Kafka, type Log } from '../../daemon/ports.ts'
 import { Relay } from '../../daemon/relay/relay.ts'
 import type { RelaySettings } from '../../daemon/relay/settings.ts'
 import { FakeClock, FakeRandom } from './clock.ts'
@@ -52,8 +52,8 @@ export class Bench {
   }
 
   /** Another life of the daemon on the same outbox and Kafka. */
-  newRelay(): Relay {
-    const { outbox, kafka, clock, random } = this
+  newRelay(ports: { readonly outbox?: FakeOutboxReader; readonly kafka?: Kafka | undefined } = {}): Relay {
+    const { outbox, kafka, clock, random } = { ...this, ...ports }
     return new Relay({ outbox, internal: outbox, kafka, clock, random, log: this.#logTo() }, this.settings)
   }
 

@@ -67,9 +67,11 @@ class ModelLink {
   /** InitProducerId and the positions. */
   #begin(): void {
     this.#timeouts = this.#pace.timeouts()
-    const askMs = this.#requestMs(100)
-    this.nowMs += 4 * askMs
-    this.#pace.roundTrip(askMs)
+    for (let question = 0; question < 3; question += 1) {
+      const askedMs = this.#requestMs(100) + this.#requestMs(100) + this.#requestMs(100)
+      this.nowMs += askedMs
+      this.#pace.asked(askedMs)
+    }
   }
 
   #requestMs(bytes: number): number {
@@ -195,9 +197,9 @@ describe('pace', () => {
   it('on a long way a transaction takes few epochs, since each costs round trips', () => {
     const pace = new Pace(SETTINGS)
     assert.equal(pace.epochs(), 8)
-    pace.roundTrip(2)
+    pace.asked(4)
     assert.equal(pace.epochs(), 8)
-    for (let count = 0; count < 30; count += 1) pace.roundTrip(1_000)
+    for (let count = 0; count < 30; count += 1) pace.asked(4_000)
     assert.equal(pace.epochs(), 1)
   })
 

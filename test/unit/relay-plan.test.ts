@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { LANES, type Lane, type Stored } from '../../daemon/ports.ts'
 import { FIRST_SHARES, planNext, type Outlook, type Plan, type Route, type Shares } from '../../daemon/relay/plan.ts'
 
-const LIMITS = { bytes: 1 << 20, messages: 10_000, partitionMessages: 2_000, epochs: 8 }
+const LIMITS = { bytes: 1 << 20, messages: 10_000, epochs: 8 }
 const WEIGHTS = { urgent: 4, normal: 4, deferred: 1, internal: 1 }
 
 function stored(position: number, bytes = 200, epoch = 'e1', device = 'dev'): Stored {
@@ -22,8 +22,8 @@ function sizeOf(message: Stored): number {
   return 'envelope' in message ? message.envelope.payload.length : 0
 }
 
-function toOne(message: Stored, partitionMaxBytes = Infinity): Route {
-  return { kind: 'send', topic: 't', partition: 0, bytes: sizeOf(message), partitionMaxBytes }
+function toOne(message: Stored, partitionMax = { bytes: Infinity, messages: Infinity }): Route {
+  return { kind: 'send', topic: 't', partition: 0, bytes: sizeOf(message), partitionMax }
 }
 
 function outlook(queues: Partial<Record<Lane, readonly Stored[]>>, changes: Partial<Outlook> = {}): Outlook {
@@ -44,7 +44,7 @@ function shareOf(lanes: readonly Lane[], transactions: number, transactionBytes:
   let shares: Shares = FIRST_SHARES
   for (let count = 0; count < transactions; count += 1) {
     const queues = Object.fromEntries(lanes.map((lane) => [lane, run(transactionBytes / recordBytes + 2, recordBytes, 'e1', next[lane])]))
-    const plan = planNext(outlook(queues, { weights, limits: { ...LIMITS, bytes: transactionBytes, partitionMessages: Infinity }, isWhole: () => false }), shares)
+    const plan = planNext(outlook(queues, { weights, limits: { ...LIMITS, bytes: transactionBytes }, isWhole: () => false }), shares)
     shares = plan.shares
     for (const part of plan.parts) {
       next[part.lane] += part.taken
@@ -94,7 +94,7 @@ describe('plan', () => {
   })
 
   it('a partition that is full ends the lane, and the other lanes go on', () => {
-    const route = (lane: Lane, message: Stored): Route => ({ kind: 'send', topic: 't', partition: lane === 'normal' ? 0 : 1, bytes: sizeOf(message), partitionMaxBytes: 1_000 })
+    const route = (lane: Lane, message: Stored): Route => ({ kind: 'send', topic: 't', partition: lane === 'normal' ? 0 : 1, bytes: sizeOf(message), partitionMax: { bytes: 1_000, messages: Infinity } })
     const plan = planNext(outlook({ normal: run(20), urgent: run(4) }, { route }), FIRST_SHARES)
     assert.deepEqual(positionsOf(plan, 'normal'), [1, 2, 3, 4, 5])
     assert.deepEqual(positionsOf(plan, 'urgent'), [1, 2, 3, 4])
@@ -102,7 +102,8 @@ describe('plan', () => {
   })
 
   it('a partition takes no more messages than the client groups well', () => {
-    const plan = planNext(outlook({ normal: run(3_000, 10) }), FIRST_SHARES)
+    const route = (_: Lane, message: Stored): Route => toOne(message, { bytes: Infinity, messages: 2_000 })
+    const plan = planNext(outlook({ normal: run(3_000, 10) }, { route }), FIRST_SHARES)
     assert.equal(plan.messages, 2_000)
     assert.equal(plan.cut, true)
   })
@@ -138,7 +139,7 @@ describe('plan', () => {
     const sizes = fc.array(fc.integer({ min: 1, max: 3_000 }), { maxLength: 60 })
     fc.assert(fc.property(fc.record({ urgent: sizes, normal: sizes, deferred: sizes, internal: sizes }), fc.integer({ min: 1, max: 20_000 }), fc.integer({ min: 1, max: 50 }), fc.integer({ min: 1, max: 6_000 }), (given, bytes, messages, partitionMaxBytes) => {
       const queues = Object.fromEntries(LANES.map((lane) => [lane, given[lane].map((size, index) => stored(index + 1, size))]))
-      const route = (_: Lane, message: Stored): Route => ({ kind: 'send', topic: 't', partition: message.position % 3, bytes: sizeOf(message), partitionMaxBytes })
+      const route = (_: Lane, message: Stored): Route => ({ kind: 'send', topic: 't', partition: message.position % 3, bytes: sizeOf(message), partitionMax: { bytes: partitionMaxBytes, messages: Infinity } })
       const plan = planNext(outlook(queues, { limits: { ...LIMITS, bytes, messages }, route }), FIRST_SHARES)
       const waiting = LANES.reduce((sum, lane) => sum + given[lane].length, 0)
       assert.equal(plan.messages > 0, waiting > 0)

@@ -3,6 +3,7 @@ import { closeSync, fsyncSync, openSync } from 'node:fs'
 import BetterSqlite from 'better-sqlite3'
 import type { Database } from 'better-sqlite3'
 import { GatewayError } from '../daemon/errors.ts'
+import { DamagedFile } from './damage.ts'
 import { APPLICATION_ID } from './schema.ts'
 
 export const PAGE_BYTES = 4096
@@ -24,6 +25,19 @@ export function openWritable(path: string): Database {
   return db
 }
 
+/**
+ * A second, read-only connection. While it is open, closing the writer copies nothing into the main file. That is
+ * what must happen after an I/O error: a failed fsync is reported once, the copy at a second try looks whole, and
+ * SQLite would then delete the log, the only good copy (seen: settled messages gone after a remount).
+ */
+export function openGuard(path: string): Database {
+  const guard = new BetterSqlite(path, { readonly: true, timeout: BUSY_MS })
+  guard.pragma('cache_size = 0')
+  // A connection in WAL mode holds its shared lock from the first read on.
+  guard.prepare('SELECT count(*) FROM sqlite_master').get()
+  return guard
+}
+
 function applySettings(db: Database): void {
   // Page size and auto-vacuum only act before the first table is made; on a file with tables they do nothing.
   db.pragma(`page_size = ${PAGE_BYTES}`)
@@ -40,16 +54,14 @@ function applySettings(db: Database): void {
 }
 
 function assertSettings(db: Database): void {
-  const expected = { journal_mode: 'wal', synchronous: 2, auto_vacuum: 2, page_size: PAGE_BYTES, application_id: APPLICATION_ID }
+  const expected = { application_id: APPLICATION_ID, page_size: PAGE_BYTES, auto_vacuum: 2, journal_mode: 'wal', synchronous: 2 }
   for (const [name, value] of Object.entries(expected)) {
     const actual = db.pragma(name, { simple: true })
-    if (actual !== value) {
-      throw new GatewayError('fatal', `SQLite reports ${name} = ${String(actual)} instead of ${value} for ${db.name}`, {
-        remedy: name === 'journal_mode'
-          ? 'Put the data directory on a local file system that supports shared memory maps.'
-          : 'This is not a file of ours, or not whole: move it away and start again.',
-      })
-    }
+    if (actual === value) continue
+    const text = `SQLite reports ${name} = ${String(actual)} instead of ${value} for ${db.name}`
+    // These are properties of the file: with other values it is not ours, or not whole.
+    if (name === 'auto_vacuum' || name === 'page_size' || name === 'application_id') throw new DamagedFile(text)
+    throw new GatewayError('fatal', text, { remedy: 'Put the data directory on a local file system that supports shared memory maps.' })
   }
 }
 

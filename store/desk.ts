@@ -63,13 +63,14 @@ export class Desk {
 
   /** Returns the last state. */
   close(now: Now): WorkerState {
-    const { engine, lock, state } = this.#store
+    const { engine, guard, lock, state } = this.#store
     this.#note(now)
     this.#tolerate(() => {
       state.running = false
       checkpoint(engine.db, 'TRUNCATE')
     })
     const last = this.state()
+    guard.close()
     engine.db.close()
     state.close()
     lock.close()
@@ -78,6 +79,7 @@ export class Desk {
 
   /** Before a worker that can't go on ends: the next start looks closely at a file that proved damaged. */
   fail(error: unknown): void {
+    this.#store.engine.db.close()
     if (isDamage(error)) this.#tolerate(() => (this.#store.state.suspicion = messageOf(error)))
   }
 

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import type { Database } from 'better-sqlite3'
 import { GatewayError, messageOf } from '../daemon/errors.ts'
 import { DamagedFile, isDamage, isDiskFull } from './damage.ts'
-import { openWritable, PAGE_BYTES, syncDirectory } from './database.ts'
+import { openGuard, openWritable, PAGE_BYTES, syncDirectory } from './database.ts'
 import { Engine } from './engine.ts'
 import { lockDirectory } from './lock.ts'
 import { prepareDirectory } from './place.ts'
@@ -34,6 +34,8 @@ const HEADER = 'SQLite format 3\0'
 
 export interface OpenStore {
   readonly engine: Engine
+  /** Open as long as the engine's database; closed before it in a clean end, after it in any other. */
+  readonly guard: Database
   readonly state: StateFile
   readonly lock: Database
   readonly reserve: Reserve
@@ -54,7 +56,7 @@ export function openStore(start: WorkerStart): OpenStore {
       const engine = openEngine(start, state, tell)
       if (!reserve.take()) tell('warn', 'the disk is full: there is no room for the reserve that deletes need')
       noteRunning(state)
-      return { engine, state, lock, reserve, notices }
+      return { engine, guard: openGuard(engine.db.name), state, lock, reserve, notices }
     })
   } catch (error) {
     lock.close()
@@ -184,8 +186,10 @@ function freeName(path: string): string {
 }
 
 function forgetOldest(directory: string): void {
-  const names = readdirSync(directory).filter((name) => name.startsWith(ASIDE) && !name.endsWith('-wal')).sort()
-  for (const name of names.slice(0, -KEEP_ASIDE)) removeDatabase(join(directory, name))
+  const paths = readdirSync(directory).filter((name) => name.startsWith(ASIDE) && !name.endsWith('-wal')).map((name) => join(directory, name))
+  // The rename set the change time; names go by a wall clock that may have jumped.
+  const oldestFirst = paths.map((path) => ({ path, atMs: statSync(path).ctimeMs })).sort((a, b) => a.atMs - b.atMs)
+  for (const { path } of oldestFirst.slice(0, -KEEP_ASIDE)) removeDatabase(path)
 }
 
 function stampOf(start: WorkerStart): string {

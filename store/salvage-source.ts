@@ -5,7 +5,11 @@ import type { Database } from 'better-sqlite3'
 import { messageOf } from '../daemon/errors.ts'
 import { isDamage } from './damage.ts'
 import { openWritable, PAGE_BYTES } from './database.ts'
-import { migrate } from './schema.ts'
+import { APPLICATION_ID, migrate } from './schema.ts'
+
+/** SQLite file format, 1.3. */
+const MAGIC = 'SQLite format 3\0'
+const HEADER_BYTES = 100
 
 /** Opens the source; undefined when nothing of it can be read. `tell` gets what was done to it. */
 export function openSource(path: string, tell: (text: string) => void): Database | undefined {
@@ -42,7 +46,7 @@ function isMissingTable(error: unknown): boolean {
  */
 function repairFirstPage(path: string): boolean {
   const { size } = statSync(path)
-  if (size < 2 * PAGE_BYTES) return false
+  if (size < 2 * PAGE_BYTES || isForeign(path)) return false
   const page = templateFirstPage(`${path}.template`)
   // Header fields (SQLite file format, 1.3): size in pages; no freelist, whose trunk we don't know.
   page.writeUInt32BE(Math.floor(size / PAGE_BYTES), 28)
@@ -57,21 +61,34 @@ function repairFirstPage(path: string): boolean {
   return true
 }
 
+/** A sound header with another application's id: somebody else's database, which must stay as it is. */
+function isForeign(path: string): boolean {
+  const head = readStart(path, HEADER_BYTES)
+  return head.toString('latin1', 0, MAGIC.length) === MAGIC && head.readUInt32BE(68) !== APPLICATION_ID
+}
+
 function templateFirstPage(path: string): Buffer {
   removeDatabase(path)
   const db = openWritable(path)
   migrate(db)
   db.pragma('wal_checkpoint(TRUNCATE)')
   db.close()
-  const page = Buffer.alloc(PAGE_BYTES)
-  const fd = openSync(path, 'r')
   try {
-    readSync(fd, page, 0, PAGE_BYTES, 0)
+    return readStart(path, PAGE_BYTES)
   } finally {
-    closeSync(fd)
     removeDatabase(path)
   }
-  return page
+}
+
+function readStart(path: string, bytes: number): Buffer {
+  const start = Buffer.alloc(bytes)
+  const fd = openSync(path, 'r')
+  try {
+    readSync(fd, start, 0, bytes, 0)
+  } finally {
+    closeSync(fd)
+  }
+  return start
 }
 
 export function removeDatabase(path: string): void {

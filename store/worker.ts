@@ -28,9 +28,12 @@ function serve(): void {
       say({ kind: 'answer', id: request.id, value: undefined, state: desk.close(request.question.now) })
       port.close()
     } catch (error) {
-      desk.fail(error)
-      say({ kind: 'fatal', error: wireError(error) })
-      port.close()
+      try {
+        desk.fail(error)
+      } finally {
+        say({ kind: 'fatal', error: wireError(error) })
+        port.close()
+      }
     }
   })
   say({ kind: 'ready', state: desk.state(), exchanges: engine.exchanges(), ids: engine.storedIds(start), notices })

@@ -51,7 +51,9 @@ export class StoreRig {
     this.outbox = this.#make()
   }
 
-  async start(): Promise<this> {
+  /** With a test's context the rig closes itself, however the test ends. */
+  async start(context?: { after(fn: () => Promise<void>): void }): Promise<this> {
+    context?.after(() => this.close())
     await this.outbox.start(new AbortController().signal)
     return this
   }

@@ -30,9 +30,9 @@ function noise(bytes: number): string {
   return randomBytes(bytes / 2).toString('hex')
 }
 
-test('a full disk blocks intake, keeps what was settled, lets deletes through and resumes by itself', async () => {
+test('a full disk blocks intake, keeps what was settled, lets deletes through and resumes by itself', async (t) => {
   await withSmallDisk(48, async (directory, ballast) => {
-    const rig = await new StoreRig({ maxBytes: 1 << 30, lanes: { urgent: { whenFull: 'block' }, normal: { whenFull: 'block' }, deferred: { whenFull: 'block' } } }, directory).start()
+    const rig = await new StoreRig({ maxBytes: 1 << 30, lanes: { urgent: { whenFull: 'block' }, normal: { whenFull: 'block' }, deferred: { whenFull: 'block' } } }, directory).start(t)
     await rig.append(500, {}, (index) => `before ${index} ${noise(1_000)}`)
     ballast(256 << 10)
     const before = rig.settled.length
@@ -78,13 +78,13 @@ test('a full disk blocks intake, keeps what was settled, lets deletes through an
   })
 })
 
-test('a start on a full disk succeeds, and delivering makes room', async () => {
+test('a start on a full disk succeeds, and delivering makes room', async (t) => {
   await withSmallDisk(40, async (directory, ballast) => {
-    const first = await new StoreRig({}, directory).start()
+    const first = await new StoreRig({}, directory).start(t)
     await first.append(3_000, {}, (index) => `${index} ${noise(1_000)}`)
     await first.close()
     ballast(0)
-    const rig = await new StoreRig({}, directory).start()
+    const rig = await new StoreRig({}, directory).start(t)
     const rows = await rig.readAll('normal')
     assert.equal(rows.length, 3_000)
     const last = rows.at(-1)
@@ -96,9 +96,9 @@ test('a start on a full disk succeeds, and delivering makes room', async () => {
   })
 })
 
-test('a start with the disk full and no reserve left by the life before', async () => {
+test('a start with the disk full and no reserve left by the life before', async (t) => {
   await withSmallDisk(24, async (directory, ballast) => {
-    const first = await new StoreRig({}, directory).start()
+    const first = await new StoreRig({}, directory).start(t)
     await first.append(100)
     await first.close()
     rmSync(join(directory, 'reserve'))
@@ -106,7 +106,7 @@ test('a start with the disk full and no reserve left by the life before', async 
     const rig = new StoreRig({}, directory)
     await assert.rejects(rig.start(), /can't be opened: .*(full|SHM|disk I\/O)/)
     rmSync(join(directory, '..', 'ballast'))
-    const again = await new StoreRig({}, directory).start()
+    const again = await new StoreRig({}, directory).start(t)
     assert.equal((await again.readAll('normal')).length, 100)
     await again.close()
   })

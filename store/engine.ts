@@ -1,14 +1,14 @@
 /** Everything that the worker does with an open database, without threads and messages. */
 import type { Database } from 'better-sqlite3'
 import { LANES } from '../daemon/ports.ts'
-import type { Counted, Lane, LaneState } from '../daemon/ports.ts'
+import type { Lane, LaneState } from '../daemon/ports.ts'
 import { advanceTo } from './advance.ts'
 import { Appender } from './append.ts'
 import { Epochs } from './epochs.ts'
 import { GroupEncoder } from './frames.ts'
 import { packFrames } from './group.ts'
 import { LedgerDelta } from './ledger-book.ts'
-import { DEAD_LETTERED, DELIVERED, EXPORTED, LOST, RECEIVED, SHED_CODES } from './ledger-codec.ts'
+import { SHED_CODES } from './ledger-codec.ts'
 import { LedgerFile } from './ledger-file.ts'
 import { LaneTable } from './lane-table.ts'
 import { Letters } from './letters.ts'
@@ -18,6 +18,7 @@ import { endOf, readAfter } from './reader.ts'
 import { loadStoredIds } from './stored-ids.ts'
 import { Room } from './room.ts'
 import type { OutboxSettings } from './settings.ts'
+import { totalsOf } from './totals.ts'
 import { Transactions } from './transaction.ts'
 
 export class Engine {
@@ -95,19 +96,7 @@ export class Engine {
   }
 
   totals(): DurableTotals {
-    const { totals, lanes } = this.ledger.book
-    const buffered = { messages: 0, bytes: 0 }
-    for (const lane of LANES) {
-      if (lane === 'internal') continue
-      const held = lanes[this.lanes[lane].index]
-      buffered.messages += held?.messages ?? 0
-      buffered.bytes += held?.bytes ?? 0
-    }
-    const copy = (code: number): Counted => ({ ...totals.get(code) })
-    return {
-      received: copy(RECEIVED), delivered: copy(DELIVERED), deadLettered: copy(DEAD_LETTERED),
-      exported: copy(EXPORTED), lost: copy(LOST), shed: totals.shed(), buffered,
-    }
+    return totalsOf(this.ledger.book)
   }
 
   state(): WorkerState {

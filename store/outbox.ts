@@ -10,7 +10,7 @@ import { GatewayError } from '../daemon/errors.ts'
 import { LANES } from '../daemon/ports.ts'
 import type {
   Advance, DeadLetter, DeadLetters, Entry, EpochState, InternalRecord, Lane, LaneState, Ledger, Log,
-  OutboxReader, OutboxState, OutboxWriter, Stored, StoredDeadLetter,
+  OutboxReader, OutboxState, OutboxWriter, Stored,
 } from '../daemon/ports.ts'
 import { CommitQueue, readNow } from './commit-queue.ts'
 import { autoDelayMs, diskKind } from './disk.ts'
@@ -18,8 +18,9 @@ import { Exchanges } from './exchanges.ts'
 import { decodeGroup } from './frames.ts'
 import { Link } from './link.ts'
 import { ID_BYTES, MessageIds } from './message-ids.ts'
-import type { Notice, StoredIds, ReadAnswer, WireLetter, WorkerState } from './protocol.ts'
+import type { Notice, StoredIds, ReadAnswer, WorkerState } from './protocol.ts'
 import type { OutboxSettings } from './settings.ts'
+import { storedLetter } from './stored-letter.ts'
 
 const TICK_MS = 1_000
 /** Node's timers count in 32 bits. */
@@ -256,11 +257,4 @@ function storedMessages(answer: ReadAnswer): Stored[] {
   const { epoch } = answer
   return answer.slices.flatMap((slice) => decodeGroup(slice.frames, slice.from, slice.to)
     .map((message, index) => ({ epoch, position: slice.first + slice.from + index, ...message })))
-}
-
-function storedLetter(letter: WireLetter): StoredDeadLetter {
-  const [message] = decodeGroup(letter.frame, 0, 1)
-  if (message === undefined || !('envelope' in message)) throw new Error(`dead letter ${letter.id} holds no envelope`)
-  const { id, epoch, lane, position, atMs, reason } = letter
-  return { id, epoch, lane, position, atMs, reason, envelope: message.envelope }
 }

@@ -1,5 +1,4 @@
 /** How a command gets its figures: from the running daemon, else from the files it left. */
-import { join } from 'node:path'
 import { ControlClient } from '../../adapters/control/client.ts'
 import { thisHost } from '../../config/host.ts'
 import { loadConfig, type LoadedConfig } from '../../config/load.ts'
@@ -24,7 +23,7 @@ export async function ask(options: GlobalOptions, path: string): Promise<Answer>
     return { live: true, document: await call(loaded, 'get', path) }
   } catch (error) {
     if (!(error instanceof GatewayError) || error.kind !== 'transient') throw error
-    return { live: false, document: await fromFiles(loaded, path, error) }
+    return { live: false, document: fromFiles(loaded, path, error) }
   }
 }
 
@@ -44,8 +43,4 @@ async function call(loaded: LoadedConfig, method: 'get' | 'post', path: string):
   } finally {
     await client.close()
   }
-}
-
-export function outboxFile(loaded: LoadedConfig): string {
-  return join(loaded.settings.gateway.dataDir, 'outbox.db')
 }

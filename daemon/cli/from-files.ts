@@ -1,6 +1,50 @@
+/** Answers from the files of a daemon that is down, in the same shapes as the control socket's. */
 import type { LoadedConfig } from '../../config/load.ts'
-import type { GatewayError } from '../errors.ts'
+import { formatOrigin, formatPath } from '../../config/problem.ts'
+import { StoppedOutbox } from '../../store/readonly.ts'
+import { letterDocument, laneSpans } from '../compose/documents.ts'
+import { GatewayError } from '../errors.ts'
+import type { StoppedDocument } from './figures.ts'
+import { ledgerDocument } from './ledger-view.ts'
 
-export async function fromFiles(_loaded: LoadedConfig, _path: string, error: GatewayError): Promise<unknown> {
-  throw error
+/** `refusal`: what the socket said; it is thrown for a question that the files can't answer. */
+export function fromFiles({ settings, effective }: LoadedConfig, question: string, refusal: GatewayError): unknown {
+  const url = new URL(question, 'http://files')
+  if (url.pathname === '/config') {
+    return { schema: 1, values: effective.map(({ path, value, origin }) => ({ path: formatPath(path), value, origin: formatOrigin(origin) })) }
+  }
+  const outbox = StoppedOutbox.open(settings.gateway.dataDir)
+  try {
+    return answer(outbox, url, settings.buffer.maxBytes, refusal)
+  } finally {
+    outbox.close()
+  }
+}
+
+function answer(outbox: StoppedOutbox, { pathname, searchParams }: URL, maxBytes: number, refusal: GatewayError): unknown {
+  const limit = (name: string, otherwise: number): number => Number(searchParams.get(name) ?? otherwise) || otherwise
+  if (pathname === '/status' || pathname === '/buffer') return stoppedDocument(outbox, maxBytes)
+  if (pathname === '/ledger') return ledgerDocument(outbox.totals(), outbox.lines(limit('devices', 20)))
+  if (pathname === '/dead-letters') return { schema: 1, deadLetters: outbox.deadLetters(limit('limit', 50)).map((letter) => letterDocument(letter, false)) }
+  const id = /^\/dead-letters\/(\d+)$/.exec(pathname)?.[1]
+  if (id === undefined) throw refusal
+  const letter = outbox.deadLetter(Number(id))
+  if (letter === undefined) throw new GatewayError('rejected', `there is no dead letter ${id}; \`edgectl dead-letters list\` shows them`)
+  return letterDocument(letter, searchParams.get('payload') === '1')
+}
+
+function stoppedDocument(outbox: StoppedOutbox, maxBytes: number): StoppedDocument & { readonly schema: 1 } {
+  const lanes = Object.entries(outbox.lanes()).map(([name, { oldestMs, ...lane }]) => {
+    const oldest = oldestMs === undefined ? {} : { oldestAgeSeconds: Math.max(0, Math.round((Date.now() - oldestMs) / 1_000)) }
+    return [name, { ...lane, ...oldest }] as const
+  })
+  return {
+    schema: 1,
+    running: false,
+    usedBytes: outbox.usedBytes(),
+    maxBytes,
+    deadLetters: outbox.deadLetterCount,
+    lanes: Object.fromEntries(lanes),
+    epochs: outbox.epochs().map(({ epoch, createdMs, lanes: spans }) => ({ epoch, createdAt: new Date(createdMs).toISOString(), lanes: laneSpans(spans) })),
+  }
 }

@@ -2,10 +2,10 @@
 import { exposition } from '../../adapters/control/metrics.ts'
 import type { EffectiveValue } from '../../config/effective.ts'
 import { formatOrigin, formatPath } from '../../config/problem.ts'
-import type { DeadLetterDocument } from '../cli/dead-letters.ts'
 import { ledgerDocument } from '../cli/ledger-view.ts'
 import { isHealthy, isReady } from '../health.ts'
 import { metricsOf } from '../metrics.ts'
+import { laneSpans, letterDocument } from './documents.ts'
 import type { DeadLetters, Ledger, OutboxReader, Reply, Route, RouteRequest, StoredDeadLetter } from '../ports.ts'
 import { statusDocument, type Snapshot } from '../status.ts'
 
@@ -62,26 +62,6 @@ async function bufferDocument(sources: RouteSources): Promise<object> {
     ...buffer,
     lanes,
     epochs: epochs.map((epoch) => ({ epoch: epoch.epoch, createdAt: new Date(epoch.createdMs).toISOString(), lanes: laneSpans(epoch.lanes) })),
-  }
-}
-
-/** `normal 5..900` for each lane that still holds something of the epoch. */
-export function laneSpans(lanes: Readonly<Record<string, { readonly first: number; readonly last: number } | undefined>>): string[] {
-  return Object.entries(lanes).flatMap(([lane, span]) => (span === undefined ? [] : [`${lane} ${span.first}..${span.last}`]))
-}
-
-export function letterDocument(letter: StoredDeadLetter, payload: boolean): DeadLetterDocument {
-  const { envelope } = letter
-  return {
-    id: letter.id,
-    device: envelope.device,
-    topic: envelope.topic,
-    lane: letter.lane,
-    position: `${letter.epoch}:${letter.lane}:${letter.position}`,
-    at: new Date(letter.atMs).toISOString(),
-    reason: letter.reason,
-    bytes: envelope.payload.length,
-    ...(payload ? { payloadBase64: Buffer.from(envelope.payload).toString('base64') } : {}),
   }
 }
 

@@ -104,7 +104,7 @@ function plainFailure(root: ClientError, fate: Fate): KafkaError {
   const failed = (words: string, more: Partial<Details> = {}): KafkaError => new KafkaError({ kind: 'transient', fate, cause: root, message: words, ...more })
   if (name === 'KafkaJSSASLAuthenticationError') return failed(`the broker refuses our credentials: ${message}`, { alarm: true, remedy: 'Look at kafka.sasl.' })
   if (typeof code === 'string' && TLS_CODE.test(code)) {
-    return failed(`no TLS connection to the broker: ${message}`, { alarm: true, remedy: 'Look at kafka.tls and the broker\'s certificate.' })
+    return failed(`no TLS connection to the broker: ${withoutPrefix(message)}`, { alarm: true, remedy: 'Look at kafka.tls and the broker\'s certificate.' })
   }
   if (typeof root.type === 'string') return failed(`Kafka answered ${root.type}: ${message}`, { code: codeOf(root) })
   return failed(wordsFor(root))
@@ -114,10 +114,15 @@ function wordsFor({ name, message, broker }: ClientError): string {
   const where = typeof broker === 'string' ? `the broker ${broker}` : 'the broker'
   switch (name) {
     case 'KafkaJSConnectionClosedError': return `${where} closed the connection`
-    case 'KafkaJSConnectionError': return `no connection to ${where}: ${message.replace(/^Connection error: /, '')}`
+    case 'KafkaJSConnectionError': return `no connection to ${where}: ${withoutPrefix(message)}`
     case 'KafkaJSRequestTimeoutError': return `${where} did not answer: ${message}`
     case 'KafkaJSGroupCoordinatorNotFound': return 'no broker could say where our coordinator is'
     case 'KafkaJSBrokerNotFound': return `the cluster has no such broker: ${message}`
     default: return message
   }
+}
+
+/** kafkajs puts this before what the socket said. */
+function withoutPrefix(message: string): string {
+  return message.replace(/^Connection error: /, '')
 }

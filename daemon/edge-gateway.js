@@ -1,9 +1,10 @@
 #!/usr/bin/env node
 // Plain JavaScript, so that a Node that is too old for the rest still says so in one clear line.
-import { cacheCompiledCode, keepCompiledCode, requireNode } from './runtime.js'
+import { cacheCompiledCode, growYoungGeneration, keepCompiledCode, requireNode, saveMemory } from './runtime.js'
 
 requireNode()
+saveMemory()
 cacheCompiledCode()
 const { main } = await import('./main.ts')
 keepCompiledCode()
-await main(process.argv)
+await main(process.argv, growYoungGeneration)

@@ -9,14 +9,14 @@ import { VERSION } from './version.ts'
 
 const DEFAULT_CONFIG = '/etc/edge-gateway/config.yaml'
 
-/** `edge-gateway run | check`. Sets the exit code, or ends the program with it. */
-export async function main(argv: readonly string[]): Promise<void> {
+/** `edge-gateway run | check`. Sets the exit code, or ends the program with it. `running`: all is loaded and started. */
+export async function main(argv: readonly string[], running: () => void): Promise<void> {
   const program = new Command('edge-gateway').description('Gathers device logs over MQTT, keeps them safe, and forwards them to Kafka exactly once').version(VERSION).exitOverride()
   program
     .command('run')
     .description('run the daemon in the foreground; SIGTERM drains and stops, SIGHUP reloads the configuration')
     .option('--config <file>', 'the configuration file', DEFAULT_CONFIG)
-    .action((options: { config: string }) => run(options.config))
+    .action((options: { config: string }) => run(options.config, running))
   program
     .command('check')
     .description('check the configuration and say what is wrong, with line and column')
@@ -38,7 +38,7 @@ function check(path: string): void {
 }
 
 /** Ends the program itself: a timer or socket that a library forgot must not keep a stopped daemon alive. */
-async function run(path: string): Promise<void> {
+async function run(path: string, running: () => void): Promise<void> {
   const loaded = loadConfig(path, [], thisHost())
   const gateway = compose(loaded)
   for (const warning of loaded.warnings) gateway.log.warn({ problem: formatProblem(warning) }, 'the configuration has a warning')
@@ -47,6 +47,7 @@ async function run(path: string): Promise<void> {
   onSignals(gateway, path, stop)
   try {
     await gateway.start(stop.signal)
+    running()
     await Promise.race([aborted(stop.signal), gateway.ended()])
   } catch (error) {
     if (!stop.signal.aborted) {

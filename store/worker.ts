@@ -1,4 +1,5 @@
 /** The worker thread: the only writer of `outbox.db`. Requests are taken strictly in turn. */
+import module from 'node:module'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
 import { GatewayError, messageOf } from '../daemon/errors.ts'
@@ -41,6 +42,8 @@ function serve(): void {
 
 try {
   serve()
+  // A daemon that is killed never gets to it at its exit.
+  module.flushCompileCache()
 } catch (error) {
   say({ kind: 'fatal', error: wireError(openingError(error, start.directory)) })
 }

@@ -236,7 +236,7 @@ export class Forwarder {
   /** Eviction may have taken rows after they were read, and before they were protected. */
   #wasEvicted(plan: Plan): boolean {
     const { lanes } = this.#parts.outbox.state()
-    return plan.parts.some(({ lane }) => this.#queues[lane].dropDecided(lanes[lane].watermark))
+    return plan.parts.some(({ lane }) => this.#queues[lane].isStale(lanes[lane].watermark))
   }
 
   async #send(link: Link, plan: Plan): Promise<void> {

@@ -40,7 +40,6 @@ export class LaneQueue {
   /** Reads until `bytes` of payload or a transaction's worth of messages wait, or the lane has no more. */
   async fill(outbox: OutboxReader, bytes: number): Promise<void> {
     const { watermark, highest } = outbox.state().lanes[this.lane]
-    this.dropDecided(watermark)
     let readTo = Math.max(this.#readTo ?? watermark, watermark)
     while (readTo < highest && this.#payloadBytes < bytes && this.#waiting.length < TRANSACTION_MAX_MESSAGES) {
       const chunk = await outbox.readAfter(this.lane, readTo, this.#nextBytes(bytes))
@@ -52,15 +51,9 @@ export class LaneQueue {
     this.#readTo = readTo
   }
 
-  /**
-   * Drops what lies at or below the watermark: it was evicted since it was read. True if there was any; what is left
-   * can be sent, since eviction takes the oldest first.
-   */
-  dropDecided(watermark: number): boolean {
-    let count = 0
-    while ((this.#waiting[count]?.position ?? Infinity) <= watermark) count += 1
-    if (count > 0) this.drop(count)
-    return count > 0
+  /** Was something of what waits evicted, with all below `watermark`, since it was read? */
+  isStale(watermark: number): boolean {
+    return (this.#waiting[0]?.position ?? Infinity) <= watermark
   }
 
   /** The first `count` are on their way. */

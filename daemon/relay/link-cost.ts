@@ -41,12 +41,6 @@ export class LinkCosts {
     if (this.#latestMs.length > SHORTEST_OF) this.#latestMs.shift()
   }
 
-  /** Another link, as it seems: what was seen before says nothing about it. */
-  forget(): void {
-    this.#weight = this.#bytes = this.#ms = this.#bytesBytes = this.#bytesMs = 0
-    this.#latestMs.length = 0
-  }
-
   /** What the round trips of a transaction take, as far as single requests tell. */
   expectFixed(ms: number): void {
     this.#roundTripsMs = ms

@@ -12,7 +12,7 @@ const FACTS_MS = 5 * 60_000
 const WRONG_MS = 30_000
 /** Routers forget silent connections after 5 min, some brokers' balancers too; then a request would hang. */
 const STALE_MS = 4 * 60_000
-const SLOW_FACTOR = 2
+const SLOW_FACTOR = 1.5
 const CLOSE_MS = 2_000
 /** When the deadline of a stop has passed. */
 const HURRIED_CLOSE_MS = 200
@@ -96,6 +96,11 @@ export class Link {
     if (known === undefined) return undefined
     const age = this.#options.clock.monotonicMs() - known.atMs
     return age < ('wrong' in known.facts ? WRONG_MS : FACTS_MS) ? known.facts : undefined
+  }
+
+  /** When the facts of a topic were last heard, monotonic; -Infinity before that. */
+  heardMs(topic: string): number {
+    return this.#facts.get(topic)?.atMs ?? -Infinity
   }
 
   /** Asks for the facts of a topic. `judge` says what is wrong with them. Rejects if Kafka can't be asked. */

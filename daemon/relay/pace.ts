@@ -122,7 +122,6 @@ export class Pace {
     if (!slow) return
     this.#sizeBytes = Math.max(1, Math.min(this.#sizeBytes, Math.max(1, bytes)) / 2)
     this.#patience = Math.min(PATIENCE_MOST, this.#patience * 2)
-    this.#costs.forget()
   }
 
   /** A question was answered after this long. The first of a life may include its connections, so less counts at once. */

@@ -5,6 +5,7 @@ import type { Link, WrongTopic } from './link.ts'
 import type { Route } from './plan.ts'
 import { recordBytes } from './record.ts'
 import { PARTITION_MAX_MESSAGES, type RelaySettings } from './settings.ts'
+import type { Held } from './state.ts'
 import type { TopicTemplate } from './topic-template.ts'
 import { internalTopic } from './topics.ts'
 
@@ -24,7 +25,7 @@ export interface Needs {
 export class Router {
   readonly needs: Needs = { epochs: new Set(), topics: new Set() }
   /** Lanes whose next message waits for its topic, and why. */
-  readonly held: Partial<Record<Lane, { readonly reason: string; readonly remedy: string | undefined }>> = {}
+  readonly held: Partial<Record<Lane, Held>> = {}
   readonly #seen = new Map<string, TopicFacts | WrongTopic | undefined>()
   #lastMax = { bytes: 0, messages: 0 }
   readonly #link: Link
@@ -32,14 +33,19 @@ export class Router {
   readonly #template: TopicTemplate
   readonly #blame: Blame
   readonly #knows: (epoch: EpochId) => boolean
+  readonly #freshMs: number
 
-  /** `knows`: the epoch's committed positions were read in this life. */
-  constructor(link: Link, settings: RelaySettings, template: TopicTemplate, blame: Blame, knows: (epoch: EpochId) => boolean) {
+  /**
+   * `knows`: the epoch's committed positions were read in this life. `freshMs`: facts heard before that are too old
+   * to give up a record on (monotonic).
+   */
+  constructor(link: Link, settings: RelaySettings, template: TopicTemplate, blame: Blame, knows: (epoch: EpochId) => boolean, freshMs: number) {
     this.#link = link
     this.#settings = settings
     this.#template = template
     this.#blame = blame
     this.#knows = knows
+    this.#freshMs = freshMs
   }
 
   route(lane: Lane, stored: Stored): Route {
@@ -88,8 +94,15 @@ export class Router {
     }
     const bytes = recordBytes(stored, this.#settings.gatewayId)
     const most = facts.maxMessageBytes
-    if (bytes + BATCH_BYTES > most) return { kind: 'refuse', reason: `about ${bytes} bytes, and the topic "${topic}" takes ${most} (max.message.bytes)` }
+    if (bytes + BATCH_BYTES > most) return this.#tooLarge(topic, bytes, most)
     const partition = this.#link.partitionOf(topic, key)
     return { kind: 'send', topic, partition, bytes, partitionMax: this.#partitionMax(topic, partition, most) }
+  }
+
+  /** Somebody may have raised the limit since it was read, and then tried a dead letter again. */
+  #tooLarge(topic: string, bytes: number, most: number): Route {
+    if (this.#link.heardMs(topic) >= this.#freshMs) return { kind: 'refuse', reason: `about ${bytes} bytes, and the topic "${topic}" takes ${most} (max.message.bytes)` }
+    this.needs.topics.add(topic)
+    return HOLD
   }
 }

@@ -50,7 +50,13 @@ export interface RelayState {
   /** What the link carried when it was busy, before compression; 0 before the first transaction. */
   readonly uplinkBytesPerSecond: number
   /** Lanes that wait alone while others flow, and why. */
-  readonly held: Readonly<Partial<Record<Lane, string>>>
+  readonly held: Readonly<Partial<Record<Lane, Held>>>
+}
+
+/** Why a lane waits for its topic. */
+export interface Held {
+  readonly reason: string
+  readonly remedy: string | undefined
 }
 
 /** What one committed transaction brought. */
@@ -79,7 +85,7 @@ export class Board {
   #trouble: Trouble | undefined
   #lastProgressMs: number
   #current: CurrentTransaction | undefined
-  #held: Readonly<Partial<Record<Lane, string>>> = {}
+  #held: Readonly<Partial<Record<Lane, Held>>> = {}
   readonly #delivered: Record<Lane, number> = { urgent: 0, normal: 0, deferred: 0, internal: 0 }
   #transactions = 0
   #bytes = 0
@@ -150,10 +156,10 @@ export class Board {
     this.progress()
   }
 
-  hold(held: Readonly<Partial<Record<Lane, string>>>): void {
+  hold(held: Readonly<Partial<Record<Lane, Held>>>): void {
     for (const lane of LANES) {
-      const reason = held[lane]
-      if (reason !== undefined && this.#held[lane] !== reason) this.#log.warn({ lane, reason }, 'a lane waits')
+      const { reason, remedy } = held[lane] ?? {}
+      if (reason !== undefined && this.#held[lane]?.reason !== reason) this.#log.warn({ lane, reason, remedy }, 'a lane waits')
     }
     this.#held = held
   }

@@ -36,6 +36,8 @@ export class FakeOutboxReader implements OutboxReader {
   readonly letters: DeadLetter[] = []
   readonly counts = { received: 0, delivered: 0, deadLettered: 0, evicted: 0 }
   readonly calls = { reads: 0, advances: 0, protects: 0, epochs: 0 }
+  /** The real outbox protects what it hands out; the port asks it to protect only what `protect` names. */
+  protectsWhatIsRead = true
   /** Decides what an `advanceTo` does. */
   fault: ((advances: readonly Advance[], letters: readonly DeadLetter[]) => OutboxFault | undefined) | undefined
   readonly #clock: Clock
@@ -96,7 +98,7 @@ export class FakeOutboxReader implements OutboxReader {
     const state = this.#lanes[lane]
     const open = state.rows.filter((row) => row.position > Math.max(position, state.watermark))
     const run = denseRun(open, maxBytes)
-    state.protectedTo = Math.max(state.protectedTo, run.at(-1)?.position ?? 0)
+    if (this.protectsWhatIsRead) state.protectedTo = Math.max(state.protectedTo, run.at(-1)?.position ?? 0)
     return run
   }
 
@@ -182,7 +184,7 @@ export class FakeOutboxReader implements OutboxReader {
       const before = state.rows.length
       state.rows = state.rows.filter((row) => row.epoch !== epoch || row.position > position)
       this.counts.delivered += before - state.rows.length
-      this.#raise(state, Math.max(position, state.watermark))
+      this.#raise(state)
       const known = this.#epochs.find((row) => row.epoch === epoch)
       if (known !== undefined) known.touchedMs = this.#clock.wallMs()
     }
@@ -199,11 +201,9 @@ export class FakeOutboxReader implements OutboxReader {
     this.counts.deadLettered += 1
   }
 
-  /** The watermark: all below the first row, or what was asked for if that is less. */
-  #raise(state: FakeLane, asked = state.highest): void {
-    const first = state.rows[0]?.position ?? state.highest + 1
-    const wanted = state.rows.length === 0 ? Math.max(asked, state.watermark) : Math.min(asked, first - 1)
-    state.watermark = Math.max(state.watermark, Math.min(wanted, state.highest))
+  /** The watermark: all below the first row that is left. */
+  #raise(state: FakeLane): void {
+    state.watermark = Math.max(state.watermark, (state.rows[0]?.position ?? state.highest + 1) - 1)
   }
 
   #spans(): Map<EpochId, Partial<Record<Lane, { first: number; last: number }>>> {

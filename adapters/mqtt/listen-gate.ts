@@ -1,6 +1,5 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from 'node:tls'
-import { randomBytes } from 'node:crypto'
 import type { Clock } from '../../daemon/clock.ts'
 import { GatewayError, messageOf } from '../../daemon/errors.ts'
 import type { Tally } from './listen-counters.ts'
@@ -69,10 +68,9 @@ export class Gate {
     return typeof address === 'object' && address !== null ? address.port : this.#options.address.port
   }
 
-  /** New connections use it; resumption of sessions that an older CA let in ends with it. */
+  /** New connections use it. Its context has ticket keys of its own: no session of before can be resumed. */
   renew(material: TlsMaterial): void {
     this.#tls?.setSecureContext(contextOf(material))
-    this.#tls?.setTicketKeys(randomBytes(48))
   }
 
   /** Stops accepting and drops who waits; connections that entered are not touched. */

@@ -115,7 +115,7 @@ export class Appender {
         const objection = this.#place(chunk, held, now, margin, books)
         if (objection === undefined) stored.push(chunk.id)
         else {
-          reason = objection
+          reason ??= objection
           held.set(chunk.kind, [...held.get(chunk.kind) ?? [], chunk])
         }
       }

@@ -115,7 +115,7 @@ export class Desk {
   }
 
   #tick(now: Now): void {
-    this.#tolerate(() => this.#upkeep.tick(now))
+    this.#tolerate(() => this.#upkeep.tick(now, this.#stalled !== undefined))
     this.#afterWrite()
     this.#clear()
     this.#retry(now)

@@ -1,5 +1,5 @@
 /** How much of the disk the buffer may take, and what is left of it. */
-import { statfsSync } from 'node:fs'
+import { statfsSync, statSync } from 'node:fs'
 import type { Database, Statement } from 'better-sqlite3'
 import type { Lane } from '../daemon/ports.ts'
 import { PAGE_BYTES } from './database.ts'
@@ -15,6 +15,7 @@ const RESUME_MAX_BYTES = 8 << 20
 
 export class Room {
   readonly #directory: string
+  readonly #path: string
   readonly #pages: Statement
   readonly #freePages: Statement
   maxBytes = 0
@@ -23,6 +24,7 @@ export class Room {
 
   constructor(db: Database, directory: string, settings: OutboxSettings) {
     this.#directory = directory
+    this.#path = db.name
     this.#pages = db.prepare('PRAGMA page_count').pluck()
     this.#freePages = db.prepare('PRAGMA freelist_count').pluck()
     this.configure(settings)
@@ -37,9 +39,16 @@ export class Room {
     this.freeDiskBytes = disk.bavail * disk.bsize
   }
 
-  refresh(): void {
+  /** Returns the bytes that are free on the disk now. */
+  refresh(): number {
     const disk = statfsSync(this.#directory)
     this.freeDiskBytes = disk.bavail * disk.bsize
+    return this.freeDiskBytes
+  }
+
+  /** Bytes by which the main file must still grow: pages that are only in the log. */
+  owedBytes(): number {
+    return Math.max(0, (this.#pages.get() as number) * PAGE_BYTES - statSync(this.#path).size)
   }
 
   get usedBytes(): number {

@@ -14,6 +14,11 @@ import { pruneStoredIds } from './stored-ids.ts'
 
 /** Pages in the log at which it is copied into the file: fewer, larger copies write a page once that changed often. */
 const CHECKPOINT_PAGES = 2_048
+/**
+ * Bytes by which the file must grow at the next copy. On a full disk the reserve must suffice for that copy, and for
+ * deletes before it; else the log can't be emptied any more, and nothing can be deleted.
+ */
+const OWED_MAX_BYTES = 1 << 20
 /** A reader's open snapshot keeps the log from being reused; beyond this intake stands until it has ended. */
 export const WAL_MAX_BYTES = 64 << 20
 const VACUUM_PAGES = 512
@@ -51,22 +56,25 @@ export class Upkeep {
 
   /** After each transaction. Returns why intake must stand, if the log can't be kept short. */
   keepLogShort(): string | undefined {
-    const { db } = this.#engine
-    if (checkpoint(db, 'NOOP').log < CHECKPOINT_PAGES) return undefined
+    const { db, room } = this.#engine
+    const owed = room.owedBytes()
+    if (checkpoint(db, 'NOOP').log < CHECKPOINT_PAGES && owed < OWED_MAX_BYTES) return undefined
+    // A copy that can't be finished would take the room that deletes need.
+    if (owed > 0 && owed > room.refresh()) return undefined
     const { log, checkpointed } = checkpoint(db, 'PASSIVE')
     if (log - checkpointed === 0 || log * PAGE_BYTES < WAL_MAX_BYTES) return undefined
     return `another program reads outbox.db since long ago, and its log has grown to ${mib(log * PAGE_BYTES)}: end that program`
   }
 
-  /** Once a second. */
-  tick(now: Now): void {
+  /** Once a second; `short`: the disk is full, and each page given back counts. */
+  tick(now: Now, short: boolean): void {
     const { engine } = { engine: this.#engine }
     engine.room.refresh()
     this.#expire(now)
     this.#forget(now)
     const { ledgerMaxDevices } = engine.settings
     if (engine.ledger.foldDue(ledgerMaxDevices)) engine.ledger.fold(engine.transactions, ledgerMaxDevices)
-    this.#shrink()
+    this.#shrink(short)
   }
 
   #forget(now: Now): void {
@@ -75,7 +83,7 @@ export class Upkeep {
     pruneStoredIds(db, this.#bootId, now, settings.dedupe, PRUNE_ROWS)
   }
 
-  #shrink(): void {
+  #shrink(short: boolean): void {
     const { db, room } = this.#engine
     const free = room.reusableBytes / PAGE_BYTES
     this.#leastFree = Math.min(this.#leastFree, free)
@@ -84,7 +92,7 @@ export class Upkeep {
       this.#leastFree = Infinity
       return
     }
-    if (++this.#quietTicks < VACUUM_AFTER_TICKS) return
+    if (++this.#quietTicks < VACUUM_AFTER_TICKS && !short) return
     db.pragma(`incremental_vacuum(${Math.min(VACUUM_PAGES, free - KEEP_FREE_PAGES)})`)
     this.#leastFree -= VACUUM_PAGES
     // The main file itself is cut when the log has been copied into it.

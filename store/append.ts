@@ -19,6 +19,7 @@ import { shedOldest } from './removal.ts'
 import type { Books } from './removal.ts'
 import type { Room } from './room.ts'
 import type { OutboxSettings } from './settings.ts'
+import type { IdsTable } from './stored-ids.ts'
 import type { Transactions } from './transaction.ts'
 
 /** Pages that a chunk touches beside its frames. */
@@ -48,7 +49,7 @@ export interface AppendParts {
   readonly ledger: LedgerFile
   readonly room: Room
   readonly protection: Protection
-  readonly bootId: string
+  readonly ids: IdsTable
 }
 
 type Verdict = 'store' | 'evict' | 'wait'
@@ -63,14 +64,12 @@ export class Appender {
   readonly #waiting = new Map<ChunkKind, Chunk[]>()
   readonly #addExchange: Statement
   readonly #dropExchange: Statement
-  readonly #addIds: Statement
 
   constructor(parts: AppendParts, settings: OutboxSettings) {
     this.#parts = parts
     this.settings = settings
     this.#addExchange = parts.db.prepare('INSERT OR IGNORE INTO exchanges (exchange) VALUES (?)')
     this.#dropExchange = parts.db.prepare('DELETE FROM exchanges WHERE exchange = ?')
-    this.#addIds = parts.db.prepare('INSERT INTO message_ids (boot_id, boot_ms, wall_ms, trusted, ids) VALUES (?, ?, ?, ?, ?)')
   }
 
   get waits(): boolean {
@@ -173,7 +172,7 @@ export class Appender {
     }
     if (lane === 'internal') this.#boundInternal(books)
     this.#count(chunk, books)
-    this.#remember(chunk, now)
+    this.#remember(chunk, now, books)
   }
 
   #count(chunk: Chunk, { delta }: Books): undefined {
@@ -196,10 +195,9 @@ export class Appender {
     for (const exchange of chunk.exchanges) this.#addExchange.run(exchange)
   }
 
-  #remember(chunk: Chunk, now: Now): void {
+  #remember(chunk: Chunk, now: Now, { transaction }: Books): void {
     for (const exchange of chunk.exchanges) this.#addExchange.run(exchange)
-    if (chunk.messageIds === undefined) return
-    this.#addIds.run(this.#parts.bootId, Math.round(now.bootMs), Math.round(now.wallMs), now.trusted ? 1 : 0, chunk.messageIds)
+    if (chunk.messageIds !== undefined) this.#parts.ids.add(chunk.messageIds, now, transaction)
   }
 
   /** Our own events must not eat the buffer; ledger records are cumulative, so the older ones are worthless. */

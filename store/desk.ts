@@ -34,7 +34,7 @@ export class Desk {
 
   constructor(store: OpenStore, start: WorkerStart, say: (report: Report) => void) {
     this.#store = store
-    this.#upkeep = new Upkeep(store.engine, start.bootId)
+    this.#upkeep = new Upkeep(store.engine)
     this.#say = say
     const path = join(start.directory, OUTBOX_FILE)
     this.#paths = [path, `${path}-wal`]
@@ -120,7 +120,7 @@ export class Desk {
     this.#clear()
     this.#retry(now)
     if (Math.abs(now.wallMs - this.#notedMs) >= NOTE_MS) this.#note(now)
-    this.#say({ kind: 'state', state: this.state() })
+    this.#say({ kind: 'ticked', state: this.state() })
   }
 
   /** Tries what stalled, in order. */

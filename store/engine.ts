@@ -13,9 +13,9 @@ import { LedgerFile } from './ledger-file.ts'
 import { LaneTable } from './lane-table.ts'
 import { Letters } from './letters.ts'
 import { Protection } from './protection.ts'
-import type { CommitRequest, DurableTotals, Now, Question, ReadAnswer, StoredIds, WorkerStart, WorkerState } from './protocol.ts'
+import type { CommitRequest, DurableTotals, Now, Question, ReadAnswer, WorkerStart, WorkerState } from './protocol.ts'
 import { endOf, readAfter } from './reader.ts'
-import { loadStoredIds } from './stored-ids.ts'
+import { IdsTable } from './stored-ids.ts'
 import { Room } from './room.ts'
 import type { OutboxSettings } from './settings.ts'
 import { totalsOf } from './totals.ts'
@@ -30,6 +30,7 @@ export class Engine {
   readonly letters: Letters
   readonly room: Room
   readonly protection = new Protection()
+  readonly ids: IdsTable
   readonly appender: Appender
   settings: OutboxSettings
 
@@ -42,20 +43,17 @@ export class Engine {
     this.ledger = new LedgerFile(db)
     this.ledger.load()
     this.letters = new Letters(db)
+    this.ids = new IdsTable(db, start.bootId)
     this.room = new Room(db, start.directory, start.settings)
     this.protection.guard(this.laneTables)
     this.appender = new Appender({
       db, transactions: this.transactions, lanes: this.lanes, epochs: this.epochs, ledger: this.ledger,
-      room: this.room, protection: this.protection, bootId: start.bootId,
+      room: this.room, protection: this.protection, ids: this.ids,
     }, start.settings)
   }
 
   exchanges(): string[] {
     return this.db.prepare('SELECT exchange FROM exchanges').pluck().all() as string[]
-  }
-
-  storedIds(start: WorkerStart): StoredIds[] {
-    return loadStoredIds(this.db, start)
   }
 
   get laneTables(): LaneTable[] {

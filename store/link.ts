@@ -12,6 +12,8 @@ export interface LinkEvents {
   state(state: WorkerState): void
   committed(stored: readonly number[]): void
   stored(stored: readonly number[]): void
+  /** A round of upkeep is over. */
+  ticked(): void
   /** Once: the worker is dead or can't go on. */
   failed(error: GatewayError): void
 }
@@ -78,7 +80,7 @@ export class Link {
       case 'stored': return this.#events.stored(report.stored)
       case 'answer': return this.#settle(report.id).resolve(report.value)
       case 'fatal': return this.#fail(gatewayError(report.error))
-      case 'state':
+      case 'ticked': return this.#events.ticked()
     }
   }
 

@@ -130,7 +130,7 @@ export type Report =
   | { readonly kind: 'committed'; readonly id: number; readonly stored: readonly number[]; readonly state: WorkerState }
   | { readonly kind: 'stored'; readonly stored: readonly number[]; readonly state: WorkerState }
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown; readonly state: WorkerState }
-  | { readonly kind: 'state'; readonly state: WorkerState }
+  | { readonly kind: 'ticked'; readonly state: WorkerState }
   | { readonly kind: 'fatal'; readonly error: WireError }
 
 export interface WorkerStart {

@@ -1,15 +1,23 @@
 /** The dedupe window on disk: the ids of each commit in one row, with the clocks of their time. */
-import type { Database } from 'better-sqlite3'
+import type { Database, Statement } from 'better-sqlite3'
+import { ID_BYTES } from './message-ids.ts'
 import type { Now, StoredIds } from './protocol.ts'
 import type { OutboxSettings } from './settings.ts'
+import type { Transaction } from './transaction.ts'
 
-interface IdsRow {
-  readonly id: number
+/** Rows that one round of upkeep looks at. */
+const PRUNE_ROWS = 2_000
+
+interface IdsTime {
   readonly boot_id: string
   readonly boot_ms: number
   readonly wall_ms: number
   readonly trusted: number
-  readonly ids: Buffer
+}
+
+interface IdsRow extends IdsTime {
+  readonly id: number
+  readonly bytes: number
 }
 
 /**
@@ -17,29 +25,58 @@ interface IdsRow {
  * both times; otherwise the row counts as new: a repeat that is let in is a duplicate, an id that is kept too
  * long costs nothing.
  */
-export function ageOf(row: Omit<IdsRow, 'id' | 'ids'>, bootId: string, now: Now): number {
+export function ageOf(row: IdsTime, bootId: string, now: Now): number {
   if (row.boot_id === bootId) return Math.max(0, now.bootMs - row.boot_ms)
   if (row.trusted === 1 && now.trusted) return Math.max(0, now.wallMs - row.wall_ms)
   return 0
 }
 
-/** Oldest first; ages never rise along the list, whatever the clocks did. */
-export function loadStoredIds(db: Database, start: { readonly bootId: string; readonly now: Now }): StoredIds[] {
-  const rows = db.prepare('SELECT * FROM message_ids ORDER BY id').all() as IdsRow[]
-  let youngest = Infinity
-  return rows.map((row) => {
-    youngest = Math.min(youngest, ageOf(row, start.bootId, start.now))
-    return { ageMs: youngest, ids: row.ids }
-  })
-}
+export class IdsTable {
+  readonly #db: Database
+  readonly #bootId: string
+  readonly #insert: Statement
+  readonly #oldest: Statement
+  readonly #delete: Statement
+  #ids: number
 
-/** Deletes rows that are older than the window; all of them where ids are not asked for any more. */
-export function pruneStoredIds(db: Database, bootId: string, now: Now, dedupe: OutboxSettings['dedupe'], maxRows: number): void {
-  const rows = db.prepare('SELECT id, boot_id, boot_ms, wall_ms, trusted FROM message_ids ORDER BY id LIMIT ?').all(maxRows) as Omit<IdsRow, 'ids'>[]
-  let last = 0
-  for (const row of rows) {
-    if (dedupe !== undefined && ageOf(row, bootId, now) <= dedupe.windowMs) break
-    last = row.id
+  constructor(db: Database, bootId: string) {
+    this.#db = db
+    this.#bootId = bootId
+    this.#insert = db.prepare('INSERT INTO message_ids (boot_id, boot_ms, wall_ms, trusted, ids) VALUES (?, ?, ?, ?, ?)')
+    this.#oldest = db.prepare('SELECT id, boot_id, boot_ms, wall_ms, trusted, length(ids) AS bytes FROM message_ids ORDER BY id LIMIT ?')
+    this.#delete = db.prepare('DELETE FROM message_ids WHERE id <= ?')
+    this.#ids = (db.prepare('SELECT coalesce(sum(length(ids)), 0) FROM message_ids').pluck().get() as number) / ID_BYTES
   }
-  if (last > 0) db.prepare('DELETE FROM message_ids WHERE id <= ?').run(last)
+
+  /** Oldest first; ages never rise along the list, whatever the clocks did. */
+  load(now: Now): StoredIds[] {
+    const rows = this.#db.prepare('SELECT * FROM message_ids ORDER BY id').all() as (IdsTime & { ids: Buffer })[]
+    let youngest = Infinity
+    return rows.map((row) => {
+      youngest = Math.min(youngest, ageOf(row, this.#bootId, now))
+      return { ageMs: youngest, ids: row.ids }
+    })
+  }
+
+  /** Part of the caller's transaction. */
+  add(ids: Uint8Array, now: Now, transaction: Transaction): void {
+    this.#insert.run(this.#bootId, Math.round(now.bootMs), Math.round(now.wallMs), now.trusted ? 1 : 0, ids)
+    transaction.afterCommit(() => (this.#ids += ids.length / ID_BYTES))
+  }
+
+  /** Deletes rows that are older than the window or in excess of its number; all where ids are not asked for any more. */
+  prune(now: Now, dedupe: OutboxSettings['dedupe']): void {
+    let last: IdsRow | undefined
+    let left = this.#ids
+    for (const row of this.#oldest.all(PRUNE_ROWS) as IdsRow[]) {
+      const after = left - row.bytes / ID_BYTES
+      const needed = dedupe !== undefined && after < dedupe.maxIds && ageOf(row, this.#bootId, now) <= dedupe.windowMs
+      if (needed) break
+      left = after
+      last = row
+    }
+    if (last === undefined) return
+    this.#delete.run(last.id)
+    this.#ids = left
+  }
 }

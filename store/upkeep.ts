@@ -10,7 +10,6 @@ import { SHED_CODES } from './ledger-codec.ts'
 import { lastOf } from './lane-table.ts'
 import type { LaneTable } from './lane-table.ts'
 import { removeRow } from './removal.ts'
-import { pruneStoredIds } from './stored-ids.ts'
 
 /** Pages in the log at which it is copied into the file: fewer, larger copies write a page once that changed often. */
 const CHECKPOINT_PAGES = 2_048
@@ -28,7 +27,6 @@ const KEEP_FREE_PAGES = 256
 const VACUUM_MIN_PAGES = 1_024
 const VACUUM_AFTER_TICKS = 10
 const EXPIRE_ROWS = 1_000
-const PRUNE_ROWS = 2_000
 /** A wall clock that jumped may jump back: nothing expires until it has kept pace with the boot time this long. */
 const STEADY_MS = 600_000
 const STEADY_SHARE = 0.1
@@ -42,16 +40,14 @@ interface Checkpoint {
 
 export class Upkeep {
   readonly #engine: Engine
-  readonly #bootId: string
   /** Groups below are known not to expire by age: their clocks were not trusted. */
   readonly #expiryFrom = LANES.map(() => 0)
-  #quietTicks = 0
-  #leastFree = Infinity
+  #spareTicks = 0
+  #shrinking = false
   #steady: { aheadMs: number; sinceMs: number } | undefined
 
-  constructor(engine: Engine, bootId: string) {
+  constructor(engine: Engine) {
     this.#engine = engine
-    this.#bootId = bootId
   }
 
   /** After each transaction. Returns why intake must stand, if the log can't be kept short. */
@@ -68,7 +64,7 @@ export class Upkeep {
 
   /** Once a second; `short`: the disk is full, and each page given back counts. */
   tick(now: Now, short: boolean): void {
-    const { engine } = { engine: this.#engine }
+    const engine = this.#engine
     engine.room.refresh()
     this.#expire(now)
     this.#forget(now)
@@ -78,23 +74,19 @@ export class Upkeep {
   }
 
   #forget(now: Now): void {
-    const { db, epochs, laneTables, settings, transactions } = this.#engine
+    const { epochs, ids, laneTables, settings, transactions } = this.#engine
     if (epochs.forgettable(laneTables)) transactions.run((transaction) => epochs.forgetBefore(laneTables, transaction))
-    pruneStoredIds(db, this.#bootId, now, settings.dedupe, PRUNE_ROWS)
+    ids.prune(now, settings.dedupe)
   }
 
   #shrink(short: boolean): void {
     const { db, room } = this.#engine
     const free = room.reusableBytes / PAGE_BYTES
-    this.#leastFree = Math.min(this.#leastFree, free)
-    if (this.#leastFree < VACUUM_MIN_PAGES) {
-      this.#quietTicks = 0
-      this.#leastFree = Infinity
-      return
-    }
-    if (++this.#quietTicks < VACUUM_AFTER_TICKS && !short) return
+    this.#spareTicks = free < VACUUM_MIN_PAGES ? 0 : this.#spareTicks + 1
+    if (this.#spareTicks >= (short ? 1 : VACUUM_AFTER_TICKS)) this.#shrinking = true
+    if (free <= KEEP_FREE_PAGES) this.#shrinking = false
+    if (!this.#shrinking) return
     db.pragma(`incremental_vacuum(${Math.min(VACUUM_PAGES, free - KEEP_FREE_PAGES)})`)
-    this.#leastFree -= VACUUM_PAGES
     // The main file itself is cut when the log has been copied into it.
     checkpoint(db, 'PASSIVE')
   }

@@ -37,7 +37,7 @@ function serve(): void {
       }
     }
   })
-  say({ kind: 'ready', state: desk.state(), exchanges: engine.exchanges(), ids: engine.storedIds(start), notices })
+  say({ kind: 'ready', state: desk.state(), exchanges: engine.exchanges(), ids: engine.ids.load(start.now), notices })
 }
 
 try {

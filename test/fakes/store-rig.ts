@@ -106,10 +106,11 @@ export class StoreRig {
     }
   }
 
-  /** One round of upkeep, done. */
+  /** One round of upkeep `ms` later, done. */
   async tick(ms = 1_000): Promise<void> {
-    this.clock.advance(ms)
-    // Questions are answered in turn, so the tick is over when the answer comes.
+    this.clock.suspend(ms - 1_000)
+    this.clock.advance(1_000)
+    // Questions are answered in turn, so the round is over when the answer comes.
     await this.outbox.epochs()
   }
 

@@ -53,6 +53,7 @@ export class MqttListener implements Source {
   #cancelSweep: (() => void) | undefined
   #held: { readonly reason: string; readonly sinceMs: number } | undefined
   #stopping: Promise<void> | undefined
+  #serving = false
   #status: { readonly state: SourceState['state']; readonly reason?: string; readonly sinceMs: number }
 
   constructor(options: MqttListenerOptions) {
@@ -74,7 +75,8 @@ export class MqttListener implements Source {
       await this.#closeAll()
       throw error
     }
-    this.#setState('up')
+    this.#serving = true
+    this.#showHold()
     this.#sweepLater()
   }
 
@@ -86,16 +88,19 @@ export class MqttListener implements Source {
   hold(reason: string): void {
     if (this.#stopping !== undefined) return
     this.#held = { reason, sinceMs: this.#held?.sinceMs ?? this.#options.clock.monotonicMs() }
-    this.#setState(this.#status.state === 'refusing' ? 'refusing' : 'held', reason)
+    this.#showHold()
   }
 
   release(): void {
     if (this.#held === undefined || this.#stopping !== undefined) return
     this.#held = undefined
-    this.#setState('up')
-    const waiting = [...this.#heldBack]
-    this.#heldBack.clear()
-    for (const connection of waiting) connection.release()
+    this.#showHold()
+    // In turn: who fills the gateway again stands behind those that are not released yet.
+    for (const connection of this.#heldBack) {
+      if (this.#isHeld()) return
+      this.#heldBack.delete(connection)
+      connection.release()
+    }
   }
 
   state(): SourceState {
@@ -154,7 +159,7 @@ export class MqttListener implements Source {
         this.#heldBack.delete(connection)
       },
       heldBack: (connection) => this.#heldBack.add(connection),
-      isHeld: () => this.#held !== undefined,
+      isHeld: () => this.#isHeld(),
       flushLater: (connection) => this.#flushLater(connection),
     }
   }
@@ -278,6 +283,10 @@ export class MqttListener implements Source {
     }
   }
 
+  #isHeld(): boolean {
+    return this.#held !== undefined
+  }
+
   async #drain(deadlineMs: number): Promise<void> {
     const { clock } = this.#options
     this.#setState('down', 'stopping')
@@ -305,6 +314,12 @@ export class MqttListener implements Source {
     this.#auth.close()
     for (const { socket } of this.#connections) socket.destroy()
     await this.#broker?.stop()
+  }
+
+  #showHold(): void {
+    if (!this.#serving) return
+    if (this.#held === undefined) this.#setState('up')
+    else this.#setState(this.#status.state === 'refusing' ? 'refusing' : 'held', this.#held.reason)
   }
 
   #setState(state: SourceState['state'], reason?: string): void {

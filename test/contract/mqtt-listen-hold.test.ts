@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { connect, dial, listen, listenStill, mosquittoPub, publishPacket, tryConnect, until } from './mqtt-listen-kit.ts'
+import { connect, dial, listen, listenHeld, listenStill, mosquittoPub, publishPacket, tryConnect, until } from './mqtt-listen-kit.ts'
 
 const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 30))
 
@@ -93,6 +93,36 @@ test('log path 10: a PINGREQ behind a full window is answered', async (t) => {
   intake.settleNext(1)
   await client.take('pingresp')
   assert.equal(intake.deliveries.length, 4)
+})
+
+test('a device that fills the gateway again and again does not keep the others out', async (t) => {
+  const { intake, port, listener } = await listen(t, { inFlightPerConnection: { messages: 1_000, bytes: 10_000_000 } })
+  const noisy = await connect(t, port, { clientId: 'noisy' })
+  const quiet = await Promise.all([1, 2, 3].map((n) => connect(t, port, { clientId: `q${n}` })))
+  intake.onOffer = () => {
+    if (intake.deliveries.length % 10 === 0) listener.hold('crowded')
+  }
+  noisy.send(...Array.from({ length: 500 }, (_, i) => publishPacket('noisy', i + 1)))
+  await until(() => intake.deliveries.length === 10)
+  for (const client of quiet) client.publish('quiet', 1)
+  await settled()
+  // At most one turn of the noisy one before each of the others has had its own.
+  for (let turn = 0; turn < 2; turn++) {
+    listener.release()
+    await settled()
+  }
+  assert.equal(intake.topics().filter((topic) => topic === 'quiet').length, 3)
+})
+
+test('a listener that is held before it starts says so, and lets nobody in until it is released', async (t) => {
+  const { port, listener } = await listenHeld(t, 'full since the last life')
+  assert.deepEqual(pick(listener.state()), { state: 'held', reason: 'full since the last life', connections: 0 })
+  const early = connect(t, port)
+  await settled()
+  assert.equal(listener.state().connections, 0)
+  listener.release()
+  await early
+  assert.deepEqual(pick(listener.state()), { state: 'up', reason: undefined, connections: 1 })
 })
 
 test('what settles while the gateway is full is acknowledged', async (t) => {

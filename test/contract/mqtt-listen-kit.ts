@@ -131,6 +131,11 @@ export async function listenStill(t: TestContext, settings: Partial<ListenSettin
   return { ...(await listen(t, settings, clock)), clock }
 }
 
+/** A listener that was held before it started. */
+export async function listenHeld(t: TestContext, reason: string): Promise<Rig> {
+  return open(t, DEFAULTS, systemClock, new ExchangeSet(), (listener) => listener.hold(reason))
+}
+
 /** Ends a listener as a kill would: nothing is acknowledged any more. */
 export async function kill(rig: Rig): Promise<void> {
   await rig.listener.stop(0)
@@ -142,10 +147,11 @@ export async function restart(t: TestContext, rig: Rig): Promise<Rig> {
   return open(t, { ...rig.settings, url: `mqtt://127.0.0.1:${rig.port}` }, systemClock, rig.exchanges)
 }
 
-async function open(t: TestContext, settings: ListenSettings, clock: Clock, exchanges: ExchangeSet): Promise<Rig> {
+async function open(t: TestContext, settings: ListenSettings, clock: Clock, exchanges: ExchangeSet, before?: (listener: MqttListener) => void): Promise<Rig> {
   const intake = new ControlledIntake(exchanges)
   const log = new KeptLog()
   const listener = new MqttListener({ name: 'lan', settings, exchanges, clock, log })
+  before?.(listener)
   await listener.start(intake, new AbortController().signal)
   t.after(() => listener.stop(0))
   return { listener, intake, exchanges, log, settings, port: listener.port }

@@ -132,7 +132,10 @@ export interface Entry {
   readonly exchange?: string
   /** 16 bytes, hash of device and message id; durable for the dedupe window. */
   readonly messageId?: Uint8Array
-  /** Called once the transaction that holds the entry is fsynced. */
+  /**
+   * Called once the transaction that holds the entry is fsynced. One that is shed as `duplicate` settles no earlier
+   * than all that was submitted before it.
+   */
   settle(): void
 }
 
@@ -205,7 +208,7 @@ export interface OutboxWriter {
   /** Never throws, never waits. Entries of one lane become durable in the order of submission. */
   submit(entry: Entry): void
   submitInternal(record: InternalRecord): void
-  /** Ids of QoS 2 exchanges whose PUBREL has not come; loaded at start. */
+  /** Exchanges of QoS 2, from submission until their release; loaded at start. A repeat is stored once. */
   hasExchange(exchange: string): boolean
   /** Forget the exchange durably, then call `done` (PUBCOMP may go out). */
   releaseExchange(exchange: string, done: () => void): void
@@ -219,15 +222,24 @@ export interface OutboxWriter {
 export interface OutboxReader {
   /**
    * Messages after `position`, dense, in order, one epoch at most, up to `maxBytes` of payload (but at least
-   * one message if there is one). Empty when the lane has nothing more.
+   * one message if there is one) and 10,000 messages. An answer ends before a gap (evicted rows, dead letters);
+   * the next one begins behind it. Empty when the lane has nothing more.
+   *
+   * What was handed out is protected from eviction and expiry, until `advanceTo` passes it or `unprotect`.
    */
   readAfter(lane: Lane, position: number, maxBytes: number): Promise<readonly Stored[]>
-  /** Rows up to here may be in an undecided transaction: they are not evicted. Cleared by `advanceTo`/`unprotect`. */
+  /**
+   * Rows up to here may be in an undecided transaction: they are neither evicted nor expired, until `advanceTo`
+   * passes them or `unprotect`. After a start the same holds for what the last transaction of the life before can
+   * have held, until the first `advanceTo` or `unprotect`.
+   */
   protect(ends: readonly { readonly lane: Lane; readonly position: number }[]): void
+  /** Nothing read so far may still commit: it must be read again before it is sent. */
   unprotect(): void
   /**
    * One transaction: dead letters set aside first, then rows up to the watermarks deleted and counted as
-   * delivered. Resolves when fsynced.
+   * delivered. Only rows of the named epoch; what is there no more changes nothing. Resolves when fsynced; on a
+   * full disk that is when there is room again. Dead letters of the `internal` lane are dropped.
    */
   advanceTo(advances: readonly Advance[], deadLetters: readonly DeadLetter[]): Promise<void>
   /** Oldest first. */

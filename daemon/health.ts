@@ -28,7 +28,7 @@ export interface RelayFigures {
   /** The running transaction may take this long before it counts as stuck. */
   readonly patienceMs: number
   /** Lanes that wait while others may flow, and why. */
-  readonly held?: Readonly<Partial<Record<Lane, string>>>
+  readonly held?: Readonly<Partial<Record<Lane, { readonly reason: string; readonly remedy?: string | undefined }>>>
 }
 
 export interface VerdictInput {
@@ -114,9 +114,15 @@ function waiting(input: VerdictInput): Verdict | undefined {
 /** That other lanes flow must not hide it. */
 function laneWaits({ outbox, relay }: VerdictInput): Verdict | undefined {
   const lane = LANES.find((name) => relay.held?.[name] !== undefined && outbox.lanes[name].messages > 0)
-  const reason = lane && relay.held?.[lane]
-  if (lane === undefined || reason === undefined) return undefined
-  return { state: 'degraded', line: `${reason}: ${outbox.lanes[lane].messages} messages of the ${lane} lane wait, no loss`, reason }
+  const held = lane && relay.held?.[lane]
+  if (lane === undefined || held === undefined) return undefined
+  const { reason, remedy } = held
+  return {
+    state: 'degraded',
+    line: `${reason}: ${outbox.lanes[lane].messages} messages of the ${lane} lane wait, no loss`,
+    reason,
+    ...(remedy === undefined ? {} : { remedy }),
+  }
 }
 
 function degraded(input: VerdictInput): Verdict | undefined {

@@ -16,7 +16,7 @@ import { FIRST_SHARES, planNext, type Plan } from './plan.ts'
 import { ReadBack } from './readback.ts'
 import { Router, type Needs } from './router.ts'
 import { TRANSACTION_MAX_MESSAGES, type RelaySettings } from './settings.ts'
-import type { Board } from './state.ts'
+import type { Board, Held } from './state.ts'
 import { TopicTemplate } from './topic-template.ts'
 import { judgeTopic } from './topics.ts'
 import { advancesOf, Transaction } from './transaction.ts'
@@ -40,10 +40,10 @@ const RECORD_BYTES = 200
 const HELD_MS = 30_000
 /** How often it is looked whether what stands in the way has gone, if nothing rings. */
 const LOOK_MS = 1_000
+/** A record is given up for its size on facts that were no older when its plan began. */
+const FRESH_MS = 1_000
 
-interface HeldLane {
-  readonly reason: string
-  readonly remedy: string | undefined
+interface HeldLane extends Held {
   readonly untilMs: number
 }
 
@@ -141,12 +141,14 @@ export class Forwarder {
     this.#cut = false
     if (held === undefined || this.isIdle) {
       board.enter('ready')
+      board.hold({})
       board.flowing()
       board.progress()
       await news.sleep()
     } else {
       board.enter('alarmed')
-      board.trouble(held.reason, held.remedy)
+      // No trouble of the link: the lanes that wait say why, and that must not come and go with what flows past them.
+      board.flowing()
       await news.sleep(Math.max(1, held.untilMs - clock.monotonicMs()))
     }
     return undefined
@@ -159,8 +161,9 @@ export class Forwarder {
   }
 
   async #plan(link: Link): Promise<Plan | undefined> {
+    const freshMs = this.#parts.clock.monotonicMs() - FRESH_MS
     for (;;) {
-      const router = new Router(link, this.#settings, this.#template, this.#blame, (epoch) => this.#book.knows(epoch))
+      const router = new Router(link, this.#settings, this.#template, this.#blame, (epoch) => this.#book.knows(epoch), freshMs)
       const plan = this.#draw(router)
       const { epochs, topics } = router.needs
       if (epochs.size === 0 && topics.size === 0) return this.#accept(plan, router)
@@ -194,7 +197,7 @@ export class Forwarder {
       const held = router.held[lane]
       if (held !== undefined) this.#held.set(lane, { ...held, untilMs })
     }
-    board.hold(Object.fromEntries([...this.#held].map(([lane, { reason }]) => [lane, reason])))
+    board.hold(router.held)
     if (plan.parts.length > 0) return plan
     // Counted, but not there to read: evicted or set aside a moment ago. Never spin on it.
     if (this.#held.size === 0) await news.sleep(LOOK_MS)

@@ -265,11 +265,11 @@ describe('relay: alarms', () => {
       await bench.pass(1_000)
     }
     await bench.until(() => bench.outbox.rows('normal').length === 0, 5_000)
-    assert.match(bench.relay.state().held.internal ?? '', /"edge.events" does not exist/)
+    assert.match(bench.relay.state().held.internal?.reason ?? '', /"edge.events" does not exist/)
     const transactions = bench.kafka.calls.filter((call) => call.kind === 'transact').length
     assert.ok(transactions <= 21, `${transactions} transactions in ten seconds`)
     await bench.until(() => bench.relay.state().phase === 'alarmed', 60_000)
-    assert.match(bench.relay.state().reason ?? '', /"edge.events" does not exist/)
+    assert.match(bench.relay.state().held.internal?.reason ?? '', /"edge.events" does not exist/)
     bench.kafka.topics.set('edge.events', TOPICS['edge.events'])
     await bench.until(() => drained(bench), 60_000)
     assert.deepEqual([bench.relay.state().reason, bench.relay.state().held], [undefined, {}])
@@ -284,7 +284,7 @@ describe('relay: alarms', () => {
     await bench.start()
     await bench.pass(5_000)
     assert.deepEqual(bench.kafka.committedRecords().map(textOf), ['four', 'one'])
-    assert.match(bench.relay.state().held.normal ?? '', /"logs.sys" does not exist/)
+    assert.match(bench.relay.state().held.normal?.reason ?? '', /"logs.sys" does not exist/)
     bench.kafka.topics.set('logs.sys', { partitions: 1 })
     await bench.until(() => drained(bench), 60_000)
     await bench.stop()

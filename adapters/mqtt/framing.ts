@@ -1,6 +1,15 @@
 /** MQTT control packet types (3.1.1 section 2.2.1). */
 export const PacketType = {
-  CONNECT: 1, PUBLISH: 3, PUBACK: 4, PUBREC: 5, PUBREL: 6, PUBCOMP: 7, SUBSCRIBE: 8, UNSUBSCRIBE: 10, PINGREQ: 12, DISCONNECT: 14,
+  CONNECT: 1,
+  PUBLISH: 3,
+  PUBACK: 4,
+  PUBREC: 5,
+  PUBREL: 6,
+  PUBCOMP: 7,
+  SUBSCRIBE: 8,
+  UNSUBSCRIBE: 10,
+  PINGREQ: 12,
+  DISCONNECT: 14,
 } as const
 
 /**

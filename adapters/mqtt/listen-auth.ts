@@ -38,7 +38,13 @@ export class Authenticator {
     const watch = <T>(role: string, path: string | undefined, parse: (content: Buffer) => T): WatchedFiles<T> | undefined =>
       path === undefined
         ? undefined
-        : new WatchedFiles({ what: `the ${role} of listener ${listener}`, paths: [path], clock, log, read: ([content]) => parse(content ?? Buffer.alloc(0)) })
+        : new WatchedFiles({
+            what: `the ${role} of listener ${listener}`,
+            paths: [path],
+            clock,
+            log,
+            read: ([content]) => parse(content ?? Buffer.alloc(0)),
+          })
     this.#passwords = watch('password file', this.#auth?.passwordFile, parsePasswordFile)
     this.#access = watch('access list', this.#auth?.aclFile, parseAclFile)
   }

@@ -61,7 +61,7 @@ export class Broker {
 
   async start(): Promise<void> {
     // Without a listener an 'error' of the broker would end the daemon.
-    (this.#aedes as NodeJS.EventEmitter).on('error', (error: Error) => this.#rules.failed(error))
+    ;(this.#aedes as NodeJS.EventEmitter).on('error', (error: Error) => this.#rules.failed(error))
     await this.#aedes.listen()
   }
 
@@ -86,7 +86,12 @@ export class Broker {
     done(null, true)
   }
 
-  #authenticate(client: Client, username: string | undefined, password: Buffer | undefined, done: Parameters<AuthenticateHandler>[3]): void {
+  #authenticate(
+    client: Client,
+    username: string | undefined,
+    password: Buffer | undefined,
+    done: Parameters<AuthenticateHandler>[3],
+  ): void {
     const connection = connectionOf(client)
     if (connection === undefined) return
     const request = { clientId: client.id, anonymous: connection.anonymous, clean: client.clean, username, password }

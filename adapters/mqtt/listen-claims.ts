@@ -72,7 +72,12 @@ export class Claims {
       return this.#deny(connection, 'bad-client-id', ReturnCode.IDENTIFIER_REJECTED, 'a persistent session needs a client id')
     }
     if (clientId.length > CLIENT_ID_CHARS_MAX || clientId.includes('\0')) {
-      return this.#deny(connection, 'bad-client-id', ReturnCode.IDENTIFIER_REJECTED, `a client id with U+0000, or of more than ${CLIENT_ID_CHARS_MAX} characters`)
+      return this.#deny(
+        connection,
+        'bad-client-id',
+        ReturnCode.IDENTIFIER_REJECTED,
+        `a client id with U+0000, or of more than ${CLIENT_ID_CHARS_MAX} characters`,
+      )
     }
     return this.#refuseFull(connection, clientId)
   }

@@ -12,12 +12,17 @@ const Pause = { CONNECT: 1, IN_FLIGHT: 2, TOTAL: 4, HELD: 8, WRITES: 16, BROKER:
 /** While only these hold, the silence is the peer's own: it does not read what we send. */
 const PEERS_OWN = Pause.WRITES
 
-const PINGRESP = Buffer.from([PacketType.PINGREQ + 1 << 4, 0])
+const PINGRESP = Buffer.from([(PacketType.PINGREQ + 1) << 4, 0])
 /** A peer that is in the middle of a large packet over a thin link is alive, one byte a second is not. */
 const ALIVE_BYTES = 1_000
 
 const TO_BROKER: ReadonlySet<number> = new Set([
-  PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBCOMP, PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE, PacketType.DISCONNECT,
+  PacketType.PUBACK,
+  PacketType.PUBREC,
+  PacketType.PUBCOMP,
+  PacketType.SUBSCRIBE,
+  PacketType.UNSUBSCRIBE,
+  PacketType.DISCONNECT,
 ])
 
 /**
@@ -270,7 +275,10 @@ export class Connection implements BridgeEnd, Claimant, InboundEnd {
   #mustWait(): boolean {
     const { inbound } = this
     if (inbound === undefined || this.#reader.header >> 4 !== PacketType.PUBLISH) return false
-    const { shared: { budget }, clock } = this.#owner
+    const {
+      shared: { budget },
+      clock,
+    } = this.#owner
     if (inbound.full) this.#pause(Pause.IN_FLIGHT)
     if (budget.exhausted) {
       this.#pause(Pause.TOTAL)

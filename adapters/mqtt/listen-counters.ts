@@ -3,14 +3,33 @@ import type { Log } from '../../daemon/ports.ts'
 
 /** Why a connect was refused. Bounded: it is a metric label. */
 export const REFUSALS = [
-  'max-connections', 'connects-per-second', 'held', 'stopping', 'bad-credentials', 'bad-client-id', 'client-id-taken', 'protocol-version',
+  'max-connections',
+  'connects-per-second',
+  'held',
+  'stopping',
+  'bad-credentials',
+  'bad-client-id',
+  'client-id-taken',
+  'protocol-version',
 ] as const
 export type Refusal = (typeof REFUSALS)[number]
 
 /** Why a connection ended. */
 export const ENDINGS = [
-  'disconnect', 'peer-closed', 'keepalive', 'connect-timeout', 'not-mqtt', 'protocol-error', 'tls-error', 'taken-over', 'revoked',
-  'held', 'slow-reader', 'over-budget', 'refused', 'stopped',
+  'disconnect',
+  'peer-closed',
+  'keepalive',
+  'connect-timeout',
+  'not-mqtt',
+  'protocol-error',
+  'tls-error',
+  'taken-over',
+  'revoked',
+  'held',
+  'slow-reader',
+  'over-budget',
+  'refused',
+  'stopped',
 ] as const
 export type Ending = (typeof ENDINGS)[number]
 

@@ -32,7 +32,10 @@ export interface Overdue {
  * and nothing to wait for is left alone then.
  */
 export function overdue(
-  connection: Timed, nowMs: number, keepaliveMaxSeconds: number, held: { readonly sinceMs: number; readonly reason: string } | undefined,
+  connection: Timed,
+  nowMs: number,
+  keepaliveMaxSeconds: number,
+  held: { readonly sinceMs: number; readonly reason: string } | undefined,
 ): Overdue | undefined {
   const { keepaliveSeconds, stuckSinceMs } = connection
   if (!connection.ready) {

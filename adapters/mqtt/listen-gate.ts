@@ -52,7 +52,13 @@ export class Gate {
   async open(material: TlsMaterial | undefined): Promise<void> {
     const { address } = this.#options
     if (material !== undefined) this.#openTls(material)
-    const server = createServer({ pauseOnConnect: true, noDelay: true, highWaterMark: SOCKET_BUFFER_BYTES, keepAlive: true, keepAliveInitialDelay: TCP_KEEPALIVE_MS })
+    const server = createServer({
+      pauseOnConnect: true,
+      noDelay: true,
+      highWaterMark: SOCKET_BUFFER_BYTES,
+      keepAlive: true,
+      keepAliveInitialDelay: TCP_KEEPALIVE_MS,
+    })
     this.#server = server
     server.on('connection', (socket) => this.#arrived(socket))
     await new Promise<void>((resolve, reject) => {
@@ -84,7 +90,12 @@ export class Gate {
   #openTls(material: TlsMaterial): void {
     const { requireClientCert, tally } = this.#options
     // Judged below and not by the server, which would not say why it turned somebody away.
-    const tls = createTlsServer({ ...contextOf(material), requestCert: requireClientCert, rejectUnauthorized: false, handshakeTimeout: HANDSHAKE_TIMEOUT_MS })
+    const tls = createTlsServer({
+      ...contextOf(material),
+      requestCert: requireClientCert,
+      rejectUnauthorized: false,
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    })
     tls.on('secureConnection', (socket) => this.#judge(socket))
     tls.on('tlsClientError', (error, socket) => {
       tally.end('tls-error', plainTlsError(error), peerOf(socket))
@@ -130,7 +141,8 @@ export class Gate {
       this.#tokens--
       this.#enter(next)
     }
-    if (this.#waiting.length > 0) this.#cancel ??= this.#options.clock.after(Math.max(10, 1_000 / this.#options.connectsPerSecond), () => this.#again())
+    if (this.#waiting.length > 0)
+      this.#cancel ??= this.#options.clock.after(Math.max(10, 1_000 / this.#options.connectsPerSecond), () => this.#again())
   }
 
   #again(): void {
@@ -184,7 +196,13 @@ function cannotListen(address: ListenAddress, error: Error): GatewayError {
   const { code } = error as NodeJS.ErrnoException
   const where = `${address.host}:${address.port}`
   if (code === 'EADDRINUSE') {
-    return new GatewayError('fatal', `can't listen on ${where}: another program has this port`, { cause: error, remedy: `Stop it (see: ss -ltnp 'sport = :${address.port}'), or choose another port.` })
+    return new GatewayError('fatal', `can't listen on ${where}: another program has this port`, {
+      cause: error,
+      remedy: `Stop it (see: ss -ltnp 'sport = :${address.port}'), or choose another port.`,
+    })
   }
-  return new GatewayError('fatal', `can't listen on ${where}: ${error.message}`, { cause: error, remedy: 'Check the address of the listener.' })
+  return new GatewayError('fatal', `can't listen on ${where}: ${error.message}`, {
+    cause: error,
+    remedy: 'Check the address of the listener.',
+  })
 }

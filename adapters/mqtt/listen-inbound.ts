@@ -146,7 +146,11 @@ export class Inbound {
     }
     this.#readTopic(body, idAt)
     const packet: PublishPacket = {
-      topic: this.#topic, qos: qos as 0 | 1 | 2, packetId, retained: (header & RETAIN) !== 0, payload: oversize ? EMPTY : body.subarray(payloadAt),
+      topic: this.#topic,
+      qos: qos as 0 | 1 | 2,
+      packetId,
+      retained: (header & RETAIN) !== 0,
+      payload: oversize ? EMPTY : body.subarray(payloadAt),
     }
     const reason = this.#topicFault ?? (oversize ? 'oversize' : undefined)
     const refused = reason === undefined ? undefined : { reason, bytes: length - payloadAt }
@@ -175,7 +179,12 @@ export class Inbound {
     const body = Buffer.from(`\0\0${topic}`)
     this.#readTopic(body, body.length)
     const reason = this.#topicFault
-    this.#offer({ topic, payload, qos, retained, packetId: 0 }, undefined, reason === undefined ? undefined : { reason, bytes: payload.length }, Ack.NONE)
+    this.#offer(
+      { topic, payload, qos, retained, packetId: 0 },
+      undefined,
+      reason === undefined ? undefined : { reason, bytes: payload.length },
+      Ack.NONE,
+    )
   }
 
   settled(delivery: PublishDelivery): void {
@@ -226,7 +235,11 @@ export class Inbound {
     if (state !== 'new') {
       if (dup || !exchanges.differs(this.#device.session, exchange, checksum)) return this.#join(packetId, exchange, state)
       // A client that lost its state counts from 1 again. A repetition says DUP (3.3.1.1), so this is another message.
-      this.#shared.tally.warn('reused id', { clientId: this.#device.clientId, packetId }, 'a client used a QoS 2 packet id again before PUBREL: taken for a new message')
+      this.#shared.tally.warn(
+        'reused id',
+        { clientId: this.#device.clientId, packetId },
+        'a client used a QoS 2 packet id again before PUBREL: taken for a new message',
+      )
       exchanges.release(this.#device.session, exchange, () => undefined)
       return this.#publishBriefly(packet, refused)
     }
@@ -288,7 +301,9 @@ export class Inbound {
     this.#topicVersion = this.#shared.accessVersion
     this.#topicFault = topicIsMalformed(this.#topicBytes)
       ? 'malformed-topic'
-      : this.#shared.mayPublish(this.#device, this.#topic) ? undefined : 'not-own-topic'
+      : this.#shared.mayPublish(this.#device, this.#topic)
+        ? undefined
+        : 'not-own-topic'
   }
 
   #exchangeOf(packetId: number): string {

@@ -64,7 +64,10 @@ export function addressOf(name: string, settings: ListenSettings): ListenAddress
     refuse('deviceFrom: commonName needs client certificates', 'Set tls.requireClientCert: true.')
   }
   if (auth.deviceFrom !== 'commonName' && auth.passwordFile === undefined) {
-    refuse(`deviceFrom: ${auth.deviceFrom} needs a password file, or nobody proves who it is`, 'Add auth.passwordFile, or use deviceFrom: commonName.')
+    refuse(
+      `deviceFrom: ${auth.deviceFrom} needs a password file, or nobody proves who it is`,
+      'Add auth.passwordFile, or use deviceFrom: commonName.',
+    )
   }
   return address
 }

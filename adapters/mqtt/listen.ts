@@ -10,6 +10,7 @@ import { Connection, type ConnectionOwner } from './listen-connection.ts'
 import { Tally, type Ending, type ListenCounters, type Refusal } from './listen-counters.ts'
 import { HELD_MAX_MS, overdue } from './listen-deadlines.ts'
 import { Exchanges, type ExchangeStore } from './listen-exchanges.ts'
+import { Fullness } from './listen-fullness.ts'
 import { Gate } from './listen-gate.ts'
 import type { InboundShared } from './listen-inbound.ts'
 import { addressOf, type ListenSettings } from './listen-settings.ts'
@@ -42,8 +43,7 @@ export class MqttListener implements Source {
   readonly #budget: Budget
   readonly #exchanges: Exchanges
   readonly #connections = new Set<Connection>()
-  /** Who waits for `release`. */
-  readonly #heldBack = new Set<Connection>()
+  readonly #fullness = new Fullness()
   readonly #claims: Claims
   #toFlush: Connection[] = []
   #tls: WatchedFiles<TlsMaterial> | undefined
@@ -51,7 +51,6 @@ export class MqttListener implements Source {
   #gate: Gate | undefined
   #owner: ConnectionOwner | undefined
   #cancelSweep: (() => void) | undefined
-  #held: { readonly reason: string; readonly sinceMs: number } | undefined
   #stopping: Promise<void> | undefined
   #serving = false
   #status: { readonly state: SourceState['state']; readonly reason?: string; readonly sinceMs: number }
@@ -76,7 +75,7 @@ export class MqttListener implements Source {
       throw error
     }
     this.#serving = true
-    this.#showHold()
+    this.#showFullness()
     this.#sweepLater()
   }
 
@@ -87,20 +86,15 @@ export class MqttListener implements Source {
 
   hold(reason: string): void {
     if (this.#stopping !== undefined) return
-    this.#held = { reason, sinceMs: this.#held?.sinceMs ?? this.#options.clock.monotonicMs() }
-    this.#showHold()
+    this.#fullness.begin(reason, this.#options.clock.monotonicMs())
+    this.#showFullness()
   }
 
   release(): void {
-    if (this.#held === undefined || this.#stopping !== undefined) return
-    this.#held = undefined
-    this.#showHold()
-    // In turn: who fills the gateway again stands behind those that are not released yet.
-    for (const connection of this.#heldBack) {
-      if (this.#isHeld()) return
-      this.#heldBack.delete(connection)
-      connection.release()
-    }
+    if (this.#fullness.full === undefined || this.#stopping !== undefined) return
+    // Told first: who is released may fill the gateway again at once.
+    if (this.#serving) this.#setState('up')
+    this.#fullness.end()
   }
 
   state(): SourceState {
@@ -126,7 +120,9 @@ export class MqttListener implements Source {
     this.#broker = this.#makeBroker()
     await this.#broker.start()
     this.#gate = new Gate({
-      address, clock, tally: this.#tally,
+      address,
+      clock,
+      tally: this.#tally,
       connectsPerSecond: settings.connectsPerSecond,
       socketsMax: settings.maxConnections + SPARE_SOCKETS,
       requireClientCert: settings.tls?.requireClientCert ?? false,
@@ -142,7 +138,11 @@ export class MqttListener implements Source {
     const { settings, clock, name } = this.#options
     const auth = this.#auth
     const shared: InboundShared = {
-      source: name, intake, budget: this.#budget, exchanges: this.#exchanges, tally: this.#tally,
+      source: name,
+      intake,
+      budget: this.#budget,
+      exchanges: this.#exchanges,
+      tally: this.#tally,
       limits: settings.inFlightPerConnection,
       mayPublish: (device, topic) => auth.mayPublish(device, topic),
       get accessVersion() {
@@ -150,31 +150,35 @@ export class MqttListener implements Source {
       },
     }
     return {
-      clock, shared,
+      clock,
+      shared,
       frameLimits: { packetBytesMax: settings.maxPacketBytes, connectBytesMax: CONNECT_BYTES_MAX },
       connectCame: (connection, frame) => this.#connectCame(connection, frame),
       ended: (connection, reason, detail) => this.#ended(connection, reason, detail),
       gone: (connection) => {
         this.#connections.delete(connection)
-        this.#heldBack.delete(connection)
+        this.#fullness.forget(connection)
       },
-      heldBack: (connection) => this.#heldBack.add(connection),
-      isHeld: () => this.#isHeld(),
+      heldBack: (connection) => this.#fullness.wait(connection),
+      isHeld: () => this.#fullness.full !== undefined,
       flushLater: (connection) => this.#flushLater(connection),
     }
   }
 
   #makeBroker(): Broker {
     const { settings, log, name } = this.#options
-    return new Broker({
-      admit: (connection, request) => this.#claims.admit(connection, request),
-      wrongVersion: (connection, version) => {
-        connection.expectEnd('refused')
-        this.#tally.refuse('protocol-version', `it speaks MQTT protocol level ${version}, this listener 4 (3.1.1)`, connection.peer)
+    return new Broker(
+      {
+        admit: (connection, request) => this.#claims.admit(connection, request),
+        wrongVersion: (connection, version) => {
+          connection.expectEnd('refused')
+          this.#tally.refuse('protocol-version', `it speaks MQTT protocol level ${version}, this listener 4 (3.1.1)`, connection.peer)
+        },
+        maySubscribe: (connection, filter) => this.#maySubscribe(connection, filter),
+        failed: (error) => log.error({ listener: name, reason: messageOf(error) }, 'the MQTT broker library reports an error'),
       },
-      maySubscribe: (connection, filter) => this.#maySubscribe(connection, filter),
-      failed: (error) => log.error({ listener: name, reason: messageOf(error) }, 'the MQTT broker library reports an error'),
-    }, settings.maxConnections * 2)
+      settings.maxConnections * 2,
+    )
   }
 
   #enter(socket: Socket, commonName: string | undefined): void {
@@ -185,12 +189,12 @@ export class MqttListener implements Source {
     // Unread at first: the fullness may pass before the device's patience does. Later ones are told.
     if (this.#status.state !== 'held') return
     connection.hold()
-    this.#heldBack.add(connection)
+    this.#fullness.wait(connection)
   }
 
   #connectCame(connection: Connection, frame: Buffer): void {
-    const held = this.#held
-    if (held !== undefined) this.#turnAway(connection, 'held', held.reason)
+    const { full } = this.#fullness
+    if (full !== undefined) this.#turnAway(connection, 'held', full.reason)
     else if (this.#stopping !== undefined) this.#turnAway(connection, 'stopping', 'the gateway stops')
     else this.#broker?.take(connection, frame)
   }
@@ -235,10 +239,10 @@ export class MqttListener implements Source {
 
   #sweep(): void {
     const nowMs = this.#options.clock.monotonicMs()
-    const held = this.#held
-    if (held !== undefined && nowMs - held.sinceMs > HELD_MAX_MS && this.#status.state === 'held') {
-      this.#setState('refusing', held.reason)
-      for (const connection of this.#heldBack) if (!connection.ready) connection.release()
+    const { full } = this.#fullness
+    if (full !== undefined && nowMs - full.sinceMs > HELD_MAX_MS && this.#status.state === 'held') {
+      this.#setState('refusing', full.reason)
+      this.#fullness.turnAway()
     }
     let heldBytes = 0
     for (const connection of this.#connections) {
@@ -253,7 +257,7 @@ export class MqttListener implements Source {
       if (nowMs - connection.endedMs > LINGER_MS) connection.socket.destroy()
       return
     }
-    const over = overdue(connection, nowMs, this.#options.settings.keepaliveMaxSeconds, this.#held)
+    const over = overdue(connection, nowMs, this.#options.settings.keepaliveMaxSeconds, this.#fullness.full)
     if (over !== undefined) connection.end(over.reason, over.detail)
   }
 
@@ -270,7 +274,8 @@ export class MqttListener implements Source {
 
   #cutRevoked(): void {
     for (const connection of this.#connections) {
-      if (!this.#auth.stillValid(connection.device?.username, connection.credential)) connection.end('revoked', 'its password was changed or removed')
+      if (!this.#auth.stillValid(connection.device?.username, connection.credential))
+        connection.end('revoked', 'its password was changed or removed')
     }
   }
 
@@ -281,10 +286,6 @@ export class MqttListener implements Source {
     for (const connection of this.#connections) {
       if (!trusted(connection.socket)) connection.end('revoked', 'its certificate was revoked, or its CA is not trusted any more')
     }
-  }
-
-  #isHeld(): boolean {
-    return this.#held !== undefined
   }
 
   async #drain(deadlineMs: number): Promise<void> {
@@ -316,10 +317,11 @@ export class MqttListener implements Source {
     await this.#broker?.stop()
   }
 
-  #showHold(): void {
+  #showFullness(): void {
+    const { full } = this.#fullness
     if (!this.#serving) return
-    if (this.#held === undefined) this.#setState('up')
-    else this.#setState(this.#status.state === 'refusing' ? 'refusing' : 'held', this.#held.reason)
+    if (full === undefined) this.#setState('up')
+    else this.#setState(this.#status.state === 'refusing' ? 'refusing' : 'held', full.reason)
   }
 
   #setState(state: SourceState['state'], reason?: string): void {

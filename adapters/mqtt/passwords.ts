@@ -36,7 +36,11 @@ export function parsePasswordFile(content: Buffer): PasswordFile {
     if (colon <= 0) fail('expected user:hash, as mosquitto_passwd writes it')
     const user = line.slice(0, colon)
     if (users.has(user)) fail(`user ${user} appears twice`)
-    users.set(user, parseHash(line.slice(colon + 1)) ?? fail(`the password of ${user} is not hashed as mosquitto_passwd does; run mosquitto_passwd -U on a copy of the file`))
+    users.set(
+      user,
+      parseHash(line.slice(colon + 1)) ??
+        fail(`the password of ${user} is not hashed as mosquitto_passwd does; run mosquitto_passwd -U on a copy of the file`),
+    )
   }
   return users
 }
@@ -47,14 +51,16 @@ function parseHash(text: string): PasswordHash | undefined {
   if (salt === undefined || hash?.length !== BYTES_SHA512) return undefined
   if (kind === '6' && fields.length === 2) return { iterations: undefined, salt, hash, text }
   const iterations = Number(fields[0])
-  if (kind !== '7' || fields.length !== 3 || !Number.isInteger(iterations) || iterations < 1 || iterations > ITERATIONS_MAX) return undefined
+  if (kind !== '7' || fields.length !== 3 || !Number.isInteger(iterations) || iterations < 1 || iterations > ITERATIONS_MAX)
+    return undefined
   return { iterations, salt, hash, text }
 }
 
 async function matches(hash: PasswordHash, password: Buffer): Promise<boolean> {
-  const made = hash.iterations === undefined
-    ? createHash('sha512').update(password).update(hash.salt).digest()
-    : await deriveKey(password, hash.salt, hash.iterations, BYTES_SHA512, 'sha512')
+  const made =
+    hash.iterations === undefined
+      ? createHash('sha512').update(password).update(hash.salt).digest()
+      : await deriveKey(password, hash.salt, hash.iterations, BYTES_SHA512, 'sha512')
   return timingSafeEqual(made, hash.hash)
 }
 

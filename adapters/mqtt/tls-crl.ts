@@ -23,7 +23,9 @@ function serialsOf(der: Buffer): string[] {
   if (list?.tag !== Tag.SEQUENCE) throw new Error('the revocation list is malformed')
   // version, signature, issuer, thisUpdate, nextUpdate and the extensions are never a sequence of sequences that
   // begin with an integer; revokedCertificates is nothing else.
-  const revoked = childrenOf(list.content).slice(2).map(({ tag, content }) => (tag === Tag.SEQUENCE ? entriesOf(content) : []))
+  const revoked = childrenOf(list.content)
+    .slice(2)
+    .map(({ tag, content }) => (tag === Tag.SEQUENCE ? entriesOf(content) : []))
   return revoked.flat()
 }
 
@@ -35,13 +37,16 @@ function entriesOf(content: Buffer): string[] {
 }
 
 function hexOf(integer: Buffer): string {
-  const hex = integer.toString('hex').toUpperCase().replace(/^(00)+(?=..)/, '')
+  const hex = integer
+    .toString('hex')
+    .toUpperCase()
+    .replace(/^(00)+(?=..)/, '')
   return hex
 }
 
 function childrenOf(content: Buffer): Element[] {
   const children: Element[] = []
-  for (let at = 0; at < content.length; ) {
+  for (let at = 0; at < content.length;) {
     const child = elementAt(content, at)
     children.push(child)
     at = child.end

@@ -4,12 +4,26 @@ import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import type { ListenAuth, ListenSettings } from '../../adapters/mqtt/listen-settings.ts'
-import { authority, connect, dial, folder, listen, listenStill, mosquittoPub, RawClient, setPassword, tryConnect, until, type Rig } from './mqtt-listen-kit.ts'
+import {
+  authority,
+  connect,
+  dial,
+  folder,
+  listen,
+  listenStill,
+  mosquittoPub,
+  RawClient,
+  setPassword,
+  tryConnect,
+  until,
+  type Rig,
+} from './mqtt-listen-kit.ts'
 import type { FakeClock } from '../fakes/clock.ts'
 
 async function passwordFile(t: TestContext, users: Readonly<Record<string, string>>, ...options: string[]): Promise<string> {
   const file = join(folder(t), 'devices.passwd')
-  for (const [i, [user, password]] of Object.entries(users).entries()) await setPassword(file, user, password, ...options, ...(i === 0 ? ['-c'] : []))
+  for (const [i, [user, password]] of Object.entries(users).entries())
+    await setPassword(file, user, password, ...options, ...(i === 0 ? ['-c'] : []))
   return file
 }
 
@@ -26,13 +40,25 @@ for (const options of [[], ['-H', 'sha512']]) {
     const file = await passwordFile(t, { al: 'pw:with$signs', bo: 'größe' }, ...options)
     const { port, intake, listener } = await listen(t, { auth: { passwordFile: file, deviceFrom: 'username' } })
     const code = async (username?: string, password?: string): Promise<number> =>
-      (await tryConnect(t, port, { clientId: username ?? 'none', ...(username === undefined ? {} : { username }), ...(password === undefined ? {} : { password }) })).returnCode
+      (
+        await tryConnect(t, port, {
+          clientId: username ?? 'none',
+          ...(username === undefined ? {} : { username }),
+          ...(password === undefined ? {} : { password }),
+        })
+      ).returnCode
     assert.deepEqual([await code('al', 'pw:with$signs'), await code('bo', 'größe'), await code('al', 'pw:with$signs')], [0, 0, 0])
-    assert.deepEqual([await code('al', 'pw'), await code('al', ''), await code('nobody', 'pw'), await code('al'), await code()], [4, 4, 4, 4, 4])
+    assert.deepEqual(
+      [await code('al', 'pw'), await code('al', ''), await code('nobody', 'pw'), await code('al'), await code()],
+      [4, 4, 4, 4, 4],
+    )
     assert.equal(listener.counters().refused['bad-credentials'], 5)
     const { code: exit } = await mosquittoPub(port, ['-t', 'a', '-m', 'x', '-q', '1', '-u', 'bo', '-P', 'größe', '-i', 'any'])
     assert.equal(exit, 0)
-    assert.deepEqual(intake.deliveries.map(({ identity }) => identity), ['bo'])
+    assert.deepEqual(
+      intake.deliveries.map(({ identity }) => identity),
+      ['bo'],
+    )
   })
 }
 
@@ -42,7 +68,10 @@ test('the identity is the client id where the settings say so, and missing witho
   const client = await connect(t, byId.port, { clientId: 'device-7', username: 'shared', password: 'pw' })
   client.publish('a', 1)
   await client.take('puback')
-  assert.deepEqual(byId.intake.deliveries.map(({ identity }) => identity), ['device-7'])
+  assert.deepEqual(
+    byId.intake.deliveries.map(({ identity }) => identity),
+    ['device-7'],
+  )
 })
 
 test('a client id is taken over only by the identity that has it, and QoS 2 exchanges are told apart', async (t) => {
@@ -59,7 +88,10 @@ test('a client id is taken over only by the identity that has it, and QoS 2 exch
   const bo = await connect(t, port, { clientId: 'same', username: 'bo', password: 'b', clean: false })
   bo.publish('b', 1, 2)
   await bo.take('pubrec')
-  assert.deepEqual(intake.deliveries.map(({ exchange }) => exchange), ['al\0same\u00001', 'bo\0same\u00001'])
+  assert.deepEqual(
+    intake.deliveries.map(({ exchange }) => exchange),
+    ['al\0same\u00001', 'bo\0same\u00001'],
+  )
 })
 
 test('client ids that can not be are refused: empty with a persistent session, too long, with U+0000', async (t) => {
@@ -81,7 +113,8 @@ test('a changed password file: the new password lets in, the old one is out, and
   await setPassword(file, 'al', 'new')
   await watchUntil(rig.clock, () => al.closed)
   await bo.ping()
-  const code = async (password: string): Promise<number> => (await tryConnect(t, rig.port, { clientId: 'al', username: 'al', password })).returnCode
+  const code = async (password: string): Promise<number> =>
+    (await tryConnect(t, rig.port, { clientId: 'al', username: 'al', password })).returnCode
   assert.deepEqual([await code('old'), await code('new')], [4, 0])
   assert.equal(rig.listener.counters().ended.revoked, 1)
 })
@@ -122,7 +155,12 @@ test('an access list refuses what a device may not publish, acknowledged and cou
   assert.equal(await publish('devices/al/logs/app'), 'not-own-topic')
 })
 
-async function secureRig(t: TestContext, auth: 'none' | ListenAuth = 'none', requireClientCert = false, withCrl = false): Promise<Rig & { clock: FakeClock; ca: Awaited<ReturnType<typeof authority>>; dir: string }> {
+async function secureRig(
+  t: TestContext,
+  auth: 'none' | ListenAuth = 'none',
+  requireClientCert = false,
+  withCrl = false,
+): Promise<Rig & { clock: FakeClock; ca: Awaited<ReturnType<typeof authority>>; dir: string }> {
   const ca = await authority(t)
   const dir = folder(t)
   const server = await ca.issue('server', 'gateway')
@@ -155,10 +193,14 @@ test('TLS: mosquitto_pub delivers, and whoever speaks plain MQTT is closed with 
 test('TLS: client certificates name the device; without one, or with a stranger’s, nobody comes in', async (t) => {
   const { port, ca, intake } = await secureRig(t, { deviceFrom: 'commonName' }, true)
   const device = await ca.issue('device', 'camera-7')
-  const pub = (...args: string[]): Promise<{ code: number | null; output: string }> => mosquittoPub(port, ['--cafile', ca.caFile, '-t', 'a/b', '-m', 'x', '-q', '1', '-i', 'whatever', ...args])
+  const pub = (...args: string[]): Promise<{ code: number | null; output: string }> =>
+    mosquittoPub(port, ['--cafile', ca.caFile, '-t', 'a/b', '-m', 'x', '-q', '1', '-i', 'whatever', ...args])
   const { code, output } = await pub('--cert', device.certFile, '--key', device.keyFile)
   assert.equal(code, 0, output)
-  assert.deepEqual(intake.deliveries.map(({ identity }) => identity), ['camera-7'])
+  assert.deepEqual(
+    intake.deliveries.map(({ identity }) => identity),
+    ['camera-7'],
+  )
   assert.notEqual((await pub()).code, 0)
   const stranger = await (await authority(t, 'other')).issue('device', 'camera-7')
   assert.notEqual((await pub('--cert', stranger.certFile, '--key', stranger.keyFile)).code, 0)
@@ -187,7 +229,11 @@ test('TLS: a CA that is taken away cuts the sessions of its devices, and those o
   const { port, ca, clock, dir, listener } = await secureRig(t, { deviceFrom: 'commonName' }, true)
   const next = await authority(t, 'next')
   const [one, two] = [await ca.issue('one', 'one'), await next.issue('two', 'two')]
-  const tls = async (files: typeof one): Promise<object> => ({ cert: await readFile(files.certFile), key: await readFile(files.keyFile), rejectUnauthorized: false })
+  const tls = async (files: typeof one): Promise<object> => ({
+    cert: await readFile(files.certFile),
+    key: await readFile(files.keyFile),
+    rejectUnauthorized: false,
+  })
   await writeFile(join(dir, 'both.crt'), Buffer.concat([await readFile(ca.caFile), await readFile(next.caFile)]))
   await replaceLink(join(dir, 'ca.crt'), join(dir, 'both.crt'))
   let byNext: Awaited<ReturnType<typeof tryConnect>> | undefined
@@ -213,12 +259,28 @@ test('TLS: a resumed session does not stand in for a certificate that was never 
   const login = { clientId: 'al', username: 'al', password: 'a' }
   let session: Buffer | undefined
   const attempt = async (options: object): Promise<number> => {
-    const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false, ...options, ...(session === undefined ? {} : { session }) })
+    const socket = connectTls({
+      port,
+      host: '127.0.0.1',
+      rejectUnauthorized: false,
+      ...options,
+      ...(session === undefined ? {} : { session }),
+    })
     t.after(() => socket.destroy())
     socket.on('session', (ticket) => (session = ticket))
     const client = new RawClient(socket)
-    client.send({ cmd: 'connect', clientId: login.clientId, clean: true, keepalive: 30, username: login.username, password: Buffer.from(login.password) })
-    const code = await client.take('connack').then(({ returnCode }) => returnCode, () => -1)
+    client.send({
+      cmd: 'connect',
+      clientId: login.clientId,
+      clean: true,
+      keepalive: 30,
+      username: login.username,
+      password: Buffer.from(login.password),
+    })
+    const code = await client.take('connack').then(
+      ({ returnCode }) => returnCode,
+      () => -1,
+    )
     return socket.isSessionReused() ? (code ?? -1) + 100 : (code ?? -1)
   }
   assert.equal(await attempt({}), -1)
@@ -235,7 +297,11 @@ test('TLS: a resumed session does not stand in for a certificate that was never 
 test('TLS: a revoked certificate cuts its session and does not come in again; others are not touched', async (t) => {
   const { port, ca, clock, listener, log } = await secureRig(t, { deviceFrom: 'commonName' }, true, true)
   const [one, two] = [await ca.issue('one', 'one'), await ca.issue('two', 'two')]
-  const tls = async (files: typeof one): Promise<object> => ({ cert: await readFile(files.certFile), key: await readFile(files.keyFile), rejectUnauthorized: false })
+  const tls = async (files: typeof one): Promise<object> => ({
+    cert: await readFile(files.certFile),
+    key: await readFile(files.keyFile),
+    rejectUnauthorized: false,
+  })
   const bad = await connect(t, port, { clientId: 'one', tls: await tls(one) })
   const good = await connect(t, port, { clientId: 'two', tls: await tls(two) })
   await ca.revoke(one.certFile)
@@ -269,7 +335,10 @@ test('settings that contradict themselves, and files that can not be used, are r
   ]
   for (const [settings, message] of cases) await assert.rejects(listen(t, settings), message)
   const aclFile = at('acl')
-  await assert.rejects(listen(t, { auth: { deviceFrom: 'username', passwordFile: await passwordFile(t, { al: 'a' }), aclFile } }), /line 1: expected "user NAME"/)
+  await assert.rejects(
+    listen(t, { auth: { deviceFrom: 'username', passwordFile: await passwordFile(t, { al: 'a' }), aclFile } }),
+    /line 1: expected "user NAME"/,
+  )
 })
 
 test('MQTT over IPv6 loopback', async (t) => {

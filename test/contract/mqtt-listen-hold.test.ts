@@ -16,7 +16,10 @@ test('log path 10: while commits are slow, PINGREQ and SUBSCRIBE are answered, a
   client.send({ cmd: 'subscribe', messageId: 99, subscriptions: [{ topic: 'x', qos: 0 }] })
   await client.take('suback')
   intake.settleNext()
-  assert.deepEqual(await client.takeIds('puback', 30), Array.from({ length: 30 }, (_, i) => i + 1))
+  assert.deepEqual(
+    await client.takeIds('puback', 30),
+    Array.from({ length: 30 }, (_, i) => i + 1),
+  )
 })
 
 test('log path 10: a full gateway lets devices wait for half their keepalive or ten seconds, then closes them unacknowledged', async (t) => {

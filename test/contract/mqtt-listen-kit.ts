@@ -147,7 +147,13 @@ export async function restart(t: TestContext, rig: Rig): Promise<Rig> {
   return open(t, { ...rig.settings, url: `mqtt://127.0.0.1:${rig.port}` }, systemClock, rig.exchanges)
 }
 
-async function open(t: TestContext, settings: ListenSettings, clock: Clock, exchanges: ExchangeSet, before?: (listener: MqttListener) => void): Promise<Rig> {
+async function open(
+  t: TestContext,
+  settings: ListenSettings,
+  clock: Clock,
+  exchanges: ExchangeSet,
+  before?: (listener: MqttListener) => void,
+): Promise<Rig> {
   const intake = new ControlledIntake(exchanges)
   const log = new KeptLog()
   const listener = new MqttListener({ name: 'lan', settings, exchanges, clock, log })
@@ -185,12 +191,19 @@ export class RawClient {
     this.socket.write(Buffer.concat(packets.map((packet) => (Buffer.isBuffer(packet) ? packet : mqttPacket.generate(packet)))))
   }
 
-  publish(topic: string, messageId: number, qos: 0 | 1 | 2 = 1, extras: { dup?: boolean; payload?: string | Buffer; retain?: boolean } = {}): void {
+  publish(
+    topic: string,
+    messageId: number,
+    qos: 0 | 1 | 2 = 1,
+    extras: { dup?: boolean; payload?: string | Buffer; retain?: boolean } = {},
+  ): void {
     this.send(publishPacket(topic, messageId, qos, extras))
   }
 
   /** The first packet of this kind that was not taken yet; rejects when the connection closes before. */
-  async take(cmd: Packet['cmd']): Promise<Packet & { messageId?: number; returnCode?: number; granted?: unknown; sessionPresent?: boolean }> {
+  async take(
+    cmd: Packet['cmd'],
+  ): Promise<Packet & { messageId?: number; returnCode?: number; granted?: unknown; sessionPresent?: boolean }> {
     const packet = await this.#until(() => this.received.find((one) => one.cmd === cmd), `a ${cmd}`)
     this.received.splice(this.received.indexOf(packet), 1)
     return packet
@@ -233,7 +246,12 @@ export class RawClient {
   }
 }
 
-export function publishPacket(topic: string, messageId: number, qos: 0 | 1 | 2 = 1, extras: { dup?: boolean; payload?: string | Buffer; retain?: boolean } = {}): Buffer {
+export function publishPacket(
+  topic: string,
+  messageId: number,
+  qos: 0 | 1 | 2 = 1,
+  extras: { dup?: boolean; payload?: string | Buffer; retain?: boolean } = {},
+): Buffer {
   const { dup = false, retain = false, payload = 'x' } = extras
   return mqttPacket.generate({ cmd: 'publish', topic, messageId, qos, dup, retain, payload })
 }
@@ -260,12 +278,20 @@ export async function dial(t: TestContext, port: number, tls?: ConnectionOptions
 }
 
 /** Connects and returns the client with the CONNACK's return code; -1 when the connection was closed instead. */
-export async function tryConnect(t: TestContext, port: number, options: ConnectOptions = {}): Promise<{ client: RawClient; returnCode: number; sessionPresent: boolean }> {
+export async function tryConnect(
+  t: TestContext,
+  port: number,
+  options: ConnectOptions = {},
+): Promise<{ client: RawClient; returnCode: number; sessionPresent: boolean }> {
   const { clientId = 'd1', clean = true, keepalive = 30, username, password, will, tls } = options
   const client = await dial(t, port, tls)
   client.send({
-    cmd: 'connect', clientId, clean, keepalive,
-    ...(username === undefined ? {} : { username }), ...(password === undefined ? {} : { password: Buffer.from(password) }),
+    cmd: 'connect',
+    clientId,
+    clean,
+    keepalive,
+    ...(username === undefined ? {} : { username }),
+    ...(password === undefined ? {} : { password: Buffer.from(password) }),
     ...(will === undefined ? {} : { will: { qos: 0, retain: false, ...will } }),
   })
   const connack = await client.take('connack').catch(() => undefined)
@@ -303,11 +329,57 @@ export async function authority(t: TestContext, name = 'ca'): Promise<Authority>
   const dir = folder(t)
   const at = (file: string): string => join(dir, file)
   const caFile = at(`${name}.crt`)
-  await run('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', at(`${name}.key`), '-out', caFile, '-subj', `/CN=${name}`, '-days', '2'])
+  await run('openssl', [
+    'req',
+    '-x509',
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:prime256v1',
+    '-nodes',
+    '-keyout',
+    at(`${name}.key`),
+    '-out',
+    caFile,
+    '-subj',
+    `/CN=${name}`,
+    '-days',
+    '2',
+  ])
   const issue = async (file: string, commonName: string): Promise<{ certFile: string; keyFile: string }> => {
     const [certFile, keyFile] = [at(`${file}.crt`), at(`${file}.key`)]
-    await run('openssl', ['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', keyFile, '-out', at(`${file}.csr`), '-subj', `/CN=${commonName}`, '-addext', 'subjectAltName=IP:127.0.0.1'])
-    await run('openssl', ['x509', '-req', '-in', at(`${file}.csr`), '-CA', caFile, '-CAkey', at(`${name}.key`), '-out', certFile, '-days', '2', '-copy_extensions', 'copy'])
+    await run('openssl', [
+      'req',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-keyout',
+      keyFile,
+      '-out',
+      at(`${file}.csr`),
+      '-subj',
+      `/CN=${commonName}`,
+      '-addext',
+      'subjectAltName=IP:127.0.0.1',
+    ])
+    await run('openssl', [
+      'x509',
+      '-req',
+      '-in',
+      at(`${file}.csr`),
+      '-CA',
+      caFile,
+      '-CAkey',
+      at(`${name}.key`),
+      '-out',
+      certFile,
+      '-days',
+      '2',
+      '-copy_extensions',
+      'copy',
+    ])
     return { certFile, keyFile }
   }
   const revoke = async (...certFiles: readonly string[]): Promise<string> => {

@@ -18,13 +18,19 @@ test('log path 11: messages that are refused are acknowledged and leave the wind
     client.send(raw(0x32, 'a/#', id + 1, 'x'), raw(0x32, '', id + 2, 'xy'), raw(0x32, 'a/\0', id + 3, ''))
     client.publish('a/b', id + 4, 1, { payload: Buffer.alloc(500) })
   }
-  assert.deepEqual(await client.takeIds('puback', 1_000), Array.from({ length: 1_000 }, (_, i) => i + 1))
+  assert.deepEqual(
+    await client.takeIds('puback', 1_000),
+    Array.from({ length: 1_000 }, (_, i) => i + 1),
+  )
   client.publish('a/good', 7)
   await client.take('puback')
   const refused = intake.deliveries.map((delivery) => delivery.refused)
   assert.deepEqual(refused.slice(0, 5), [
-    { reason: 'malformed-topic', bytes: 1 }, { reason: 'malformed-topic', bytes: 1 }, { reason: 'malformed-topic', bytes: 2 },
-    { reason: 'malformed-topic', bytes: 0 }, { reason: 'oversize', bytes: 500 },
+    { reason: 'malformed-topic', bytes: 1 },
+    { reason: 'malformed-topic', bytes: 1 },
+    { reason: 'malformed-topic', bytes: 2 },
+    { reason: 'malformed-topic', bytes: 0 },
+    { reason: 'oversize', bytes: 500 },
   ])
   assert.equal(refused.at(-1), undefined)
 })
@@ -50,9 +56,14 @@ test('log path 12: one oversize message of 200 MB among others is counted with i
   }
   client.publish('a/3', 3)
   assert.deepEqual(await client.takeIds('puback', 3), [1, 2, 3])
-  assert.deepEqual(intake.deliveries.map(({ topic, refused, payload }) => [topic, refused, payload.length]), [
-    ['a/1', undefined, 1], ['a/2', { reason: 'oversize', bytes: size }, 0], ['a/3', undefined, 1],
-  ])
+  assert.deepEqual(
+    intake.deliveries.map(({ topic, refused, payload }) => [topic, refused, payload.length]),
+    [
+      ['a/1', undefined, 1],
+      ['a/2', { reason: 'oversize', bytes: size }, 0],
+      ['a/3', undefined, 1],
+    ],
+  )
   assert.ok(peakBytes < 5_000_000, `held ${peakBytes} bytes`)
 })
 
@@ -75,7 +86,10 @@ test('log path 20: what is refused or joined shows in the counters', async (t) =
   assert.equal((await tryConnect(t, port, { clientId: 'other' })).returnCode, 3)
   assert.equal((await tryConnect(t, port, { clientId: 'd1' })).returnCode, 0)
   const { offered, joined, connects, refused, ended } = listener.counters()
-  assert.deepEqual({ offered, joined, connects, full: refused['max-connections'], takenOver: ended['taken-over'] }, { offered: 1, joined: 1, connects: 2, full: 1, takenOver: 1 })
+  assert.deepEqual(
+    { offered, joined, connects, full: refused['max-connections'], takenOver: ended['taken-over'] },
+    { offered: 1, joined: 1, connects: 2, full: 1, takenOver: 1 },
+  )
 })
 
 test('a connection with too much in flight is not read; another one is, and it goes on when there is room', async (t) => {
@@ -93,7 +107,10 @@ test('a connection with too much in flight is not read; another one is, and it g
   await until(() => intake.deliveries.length === 11)
   intake.automatic = true
   intake.settleNext()
-  assert.deepEqual(await greedy.takeIds('puback', 12), Array.from({ length: 12 }, (_, i) => i + 1))
+  assert.deepEqual(
+    await greedy.takeIds('puback', 12),
+    Array.from({ length: 12 }, (_, i) => i + 1),
+  )
 })
 
 test('the bytes in flight of one connection are bounded, QoS 0 included', async (t) => {
@@ -120,7 +137,11 @@ test('the bytes in flight of all connections are bounded; everyone goes on when 
   assert.ok(intake.deliveries.length < 20, `${intake.deliveries.length} offered`)
   intake.automatic = true
   intake.settleNext()
-  for (const client of clients) assert.deepEqual(await client.takeIds('puback', 20), Array.from({ length: 20 }, (_, i) => i + 1))
+  for (const client of clients)
+    assert.deepEqual(
+      await client.takeIds('puback', 20),
+      Array.from({ length: 20 }, (_, i) => i + 1),
+    )
 })
 
 test('a connection that ends gives back what it had in flight', async (t) => {
@@ -148,12 +169,28 @@ test('what is no MQTT 3.1.1 is closed with one line per reason', async (t) => {
     client.socket.write(Buffer.from(bytes, 'latin1'))
     await client.end()
   }
-  for (const bytes of ['GET / HTTP/1.1\r\nHost: x\r\n\r\n', '\x16\x03\x01\x02\0\x01', '\x30\x05\0\x01a12', '\x10\xff\xff\xff\xff', '\x10\xff\xff\x7f']) await closes(bytes)
+  for (const bytes of [
+    'GET / HTTP/1.1\r\nHost: x\r\n\r\n',
+    '\x16\x03\x01\x02\0\x01',
+    '\x30\x05\0\x01a12',
+    '\x10\xff\xff\xff\xff',
+    '\x10\xff\xff\x7f',
+  ])
+    await closes(bytes)
   const five = await dial(t, port)
   five.send({ cmd: 'connect', protocolVersion: 5, clientId: 'v5', clean: true, keepalive: 5 })
   assert.equal((await five.take('connack')).returnCode, 1)
   await five.end()
-  for (const bytes of ['\x82\xff\x7f', '\x36\x05\0\x01a12', '\x32\x05\0\x01a\0\0', '\x32\x03\0\x05a', '\x20\x02\0\0', '\x62\x01\0', '\x82\x02\0\x01', '\xd0\0']) {
+  for (const bytes of [
+    '\x82\xff\x7f',
+    '\x36\x05\0\x01a12',
+    '\x32\x05\0\x01a\0\0',
+    '\x32\x03\0\x05a',
+    '\x20\x02\0\0',
+    '\x62\x01\0',
+    '\x82\x02\0\x01',
+    '\xd0\0',
+  ]) {
     const client = await connect(t, port)
     client.socket.write(Buffer.from(bytes, 'latin1'))
     await client.end()
@@ -177,7 +214,15 @@ test('random control packets close their connection at worst', async (t) => {
     const client = await connect(t, port, { clientId: `fuzz${random(5)}`, clean: random(2) === 0 })
     for (let i = 0; i < 20; i++) {
       const body = Buffer.from(Array.from({ length: random(12) }, () => (random(3) === 0 ? random(256) : random(3))))
-      client.socket.write(Buffer.concat([Buffer.from([random(8) === 0 ? random(256) : [0x82, 0xa2, 0x40, 0x50, 0x62, 0x70, 0x30, 0x32, 0x34, 0xc0][random(10)] ?? 0, body.length]), body]))
+      client.socket.write(
+        Buffer.concat([
+          Buffer.from([
+            random(8) === 0 ? random(256) : ([0x82, 0xa2, 0x40, 0x50, 0x62, 0x70, 0x30, 0x32, 0x34, 0xc0][random(10)] ?? 0),
+            body.length,
+          ]),
+          body,
+        ]),
+      )
     }
     client.send({ cmd: 'disconnect' })
     await client.end()
@@ -272,7 +317,10 @@ test('incomplete packets of many connections are bounded: the largest go', async
   clock.advance(500)
   await until(() => clients[5]?.closed === true)
   await settled()
-  assert.deepEqual(clients.map(({ closed }) => closed), [false, false, false, false, false, true])
+  assert.deepEqual(
+    clients.map(({ closed }) => closed),
+    [false, false, false, false, false, true],
+  )
   assert.equal(listener.counters().ended['over-budget'], 1)
 })
 

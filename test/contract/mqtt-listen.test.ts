@@ -9,12 +9,24 @@ const text = (delivery: Delivery | undefined): string => Buffer.from(delivery?.p
 test('mosquitto_pub delivers at QoS 0, 1 and 2', async (t) => {
   const { intake, port } = await listen(t)
   for (const qos of [0, 1, 2] as const) {
-    const { code, output } = await mosquittoPub(port, ['-t', `devices/d1/logs/q${qos}`, '-m', `hello ${qos}`, '-q', String(qos), '-i', 'd1'])
+    const { code, output } = await mosquittoPub(port, [
+      '-t',
+      `devices/d1/logs/q${qos}`,
+      '-m',
+      `hello ${qos}`,
+      '-q',
+      String(qos),
+      '-i',
+      'd1',
+    ])
     assert.equal(code, 0, output)
   }
   await until(() => intake.deliveries.length === 3)
   const seen = intake.deliveries.map(({ source, topic, qos, retained, identity }) => ({ source, topic, qos, retained, identity }))
-  assert.deepEqual(seen, [0, 1, 2].map((qos) => ({ source: 'lan', topic: `devices/d1/logs/q${qos}`, qos, retained: false, identity: undefined })))
+  assert.deepEqual(
+    seen,
+    [0, 1, 2].map((qos) => ({ source: 'lan', topic: `devices/d1/logs/q${qos}`, qos, retained: false, identity: undefined })),
+  )
   assert.deepEqual(intake.deliveries.map(text), ['hello 0', 'hello 1', 'hello 2'])
 })
 
@@ -50,7 +62,10 @@ test('packets that come with the CONNECT, before the CONNACK, are taken after it
   const { intake, port } = await listen(t)
   const client = await dial(t, port)
   client.send({ cmd: 'connect', clientId: 'd1', clean: true, keepalive: 30 }, publishPacket('a/b', 7), { cmd: 'pingreq' })
-  assert.deepEqual((await Promise.all([client.take('connack'), client.take('puback'), client.take('pingresp')])).map(({ cmd }) => cmd), ['connack', 'puback', 'pingresp'])
+  assert.deepEqual(
+    (await Promise.all([client.take('connack'), client.take('puback'), client.take('pingresp')])).map(({ cmd }) => cmd),
+    ['connack', 'puback', 'pingresp'],
+  )
   assert.deepEqual(intake.topics(), ['a/b'])
 })
 
@@ -96,13 +111,19 @@ test('a DUP of a packet id that is pending on the same connection joins it, and 
   intake.settleNext()
   assert.deepEqual(await client.takeIds('puback', 2), [5, 5])
   await client.ping()
-  assert.deepEqual(client.received.map(({ cmd, messageId }) => [cmd, messageId]), [['pubrec', 6]])
+  assert.deepEqual(
+    client.received.map(({ cmd, messageId }) => [cmd, messageId]),
+    [['pubrec', 6]],
+  )
 })
 
 test('log path 27: a device that asks to retain sends a message with a flag, and nothing is kept or sent again', async (t) => {
   const { intake, port } = await listen(t, { allowSubscribe: () => true })
   assert.equal((await mosquittoPub(port, ['-t', 'a/b', '-m', 'x', '-q', '1', '-r'])).code, 0)
-  assert.deepEqual(intake.deliveries.map(({ retained }) => retained), [true])
+  assert.deepEqual(
+    intake.deliveries.map(({ retained }) => retained),
+    [true],
+  )
   const client = await connect(t, port)
   client.send({ cmd: 'subscribe', messageId: 1, subscriptions: [{ topic: '#', qos: 1 }] })
   await client.take('suback')
@@ -111,7 +132,8 @@ test('log path 27: a device that asks to retain sends a message with a flag, and
 })
 
 test('subscriptions are refused one by one, $SYS always, and devices never receive what devices publish', async (t) => {
-  const allowSubscribe = ({ clientId }: { clientId: string }, filter: string): boolean => filter === `config/${clientId}` || filter.startsWith('$')
+  const allowSubscribe = ({ clientId }: { clientId: string }, filter: string): boolean =>
+    filter === `config/${clientId}` || filter.startsWith('$')
   const { port, intake } = await listen(t, { allowSubscribe })
   const client = await connect(t, port, { clientId: 'd1', clean: false })
   const topics = ['#', 'config/d1', 'config/d2', '$SYS/#']
@@ -142,10 +164,13 @@ test('last wills are offered as messages of their device; not after DISCONNECT',
   const bad = await connect(t, port, { clientId: 'bad', will: { topic: 'a/#', payload: Buffer.from('x') } })
   bad.socket.destroy()
   await until(() => intake.deliveries.length === 2)
-  assert.deepEqual(intake.deliveries.map(({ topic, qos, retained, refused }) => ({ topic, qos, retained, refused })), [
-    { topic: 'devices/d1/state', qos: 1, retained: true, refused: undefined },
-    { topic: 'a/#', qos: 0, retained: false, refused: { reason: 'malformed-topic', bytes: 1 } },
-  ])
+  assert.deepEqual(
+    intake.deliveries.map(({ topic, qos, retained, refused }) => ({ topic, qos, retained, refused })),
+    [
+      { topic: 'devices/d1/state', qos: 1, retained: true, refused: undefined },
+      { topic: 'a/#', qos: 0, retained: false, refused: { reason: 'malformed-topic', bytes: 1 } },
+    ],
+  )
   assert.equal(text(intake.deliveries[0]), 'gone')
 })
 
@@ -217,7 +242,10 @@ test('QoS 2: a PUBLISH whose PUBREC was lost is not offered again after a restar
   const first = await connect(t, before.port, { clean: false })
   first.publish('a/b', 9, 2)
   await first.ping()
-  assert.deepEqual(before.intake.deliveries.map(({ exchange }) => exchange), ['d1\u00009'])
+  assert.deepEqual(
+    before.intake.deliveries.map(({ exchange }) => exchange),
+    ['d1\u00009'],
+  )
   before.intake.settleNext()
   const after = await restart(t, before)
   const again = await connect(t, after.port, { clean: false })
@@ -240,7 +268,10 @@ test('QoS 2: PUBREL is answered after a restart, and for an id that nobody knows
   const again = await connect(t, after.port, { clean: false })
   again.send({ cmd: 'pubrel', messageId: 9 }, { cmd: 'pubrel', messageId: 1_234 })
   assert.deepEqual((await again.takeIds('pubcomp', 2)).sort(), [1_234, 9])
-  assert.deepEqual(after.exchanges.releases.map(({ exchange }) => exchange), ['d1\u00009'])
+  assert.deepEqual(
+    after.exchanges.releases.map(({ exchange }) => exchange),
+    ['d1\u00009'],
+  )
 })
 
 test('QoS 2: PUBCOMP waits until the exchange is forgotten durably, also for a PUBREL that is repeated elsewhere', async (t) => {
@@ -292,7 +323,14 @@ test('QoS 2: a clean session begins anew, whatever was left open before', async 
   const later = await connect(t, port, { clean: false })
   later.publish('a/3', 9, 2)
   await later.take('pubrec')
-  assert.deepEqual(intake.deliveries.map(({ topic, exchange }) => [topic, exchange]), [['a/1', 'd1\u00009'], ['a/2', undefined], ['a/3', 'd1\u00009']])
+  assert.deepEqual(
+    intake.deliveries.map(({ topic, exchange }) => [topic, exchange]),
+    [
+      ['a/1', 'd1\u00009'],
+      ['a/2', undefined],
+      ['a/3', 'd1\u00009'],
+    ],
+  )
 })
 
 test('QoS 2: a client that lost its state and counts from 1 again loses no message', async (t) => {

@@ -42,26 +42,35 @@ const publish = fc.record({
 })
 
 test('any cut of a stream gives the same packets, and an oversize PUBLISH keeps topic and packet id', () => {
-  fc.assert(fc.property(fc.array(publish, { maxLength: 8 }), fc.array(fc.nat(), { maxLength: 30 }), (messages, points) => {
-    const packets = messages.map((message) => mqttPacket.generate({
-      cmd: 'publish', dup: false, retain: false, ...message, qos: message.qos, payload: Buffer.from(message.payload),
-    }))
-    const { seen, heldMax } = readAll(cut(Buffer.concat([CONNECT, ...packets]), points))
-    assert.equal(seen.length, messages.length + 1)
-    for (const [i, message] of messages.entries()) {
-      const frame = seen[i + 1]
-      assert.ok(frame)
-      const head = 2 + Buffer.byteLength(message.topic) + (message.qos > 0 ? 2 : 0)
-      assert.equal(frame.length, head + message.payload.length)
-      assert.equal(frame.result, frame.length > LIMITS.packetBytesMax ? 'oversize' : 'packet')
-      const whole = packets[i]
-      assert.ok(whole)
-      const body = whole.subarray(whole.length - frame.length)
-      assert.deepEqual(frame.body, frame.result === 'oversize' ? body.subarray(0, head) : body)
-      if (frame.result === 'packet') assert.deepEqual(encodeFrame(frame.header, frame.body), whole)
-    }
-    assert.ok(heldMax <= LIMITS.packetBytesMax)
-  }))
+  fc.assert(
+    fc.property(fc.array(publish, { maxLength: 8 }), fc.array(fc.nat(), { maxLength: 30 }), (messages, points) => {
+      const packets = messages.map((message) =>
+        mqttPacket.generate({
+          cmd: 'publish',
+          dup: false,
+          retain: false,
+          ...message,
+          qos: message.qos,
+          payload: Buffer.from(message.payload),
+        }),
+      )
+      const { seen, heldMax } = readAll(cut(Buffer.concat([CONNECT, ...packets]), points))
+      assert.equal(seen.length, messages.length + 1)
+      for (const [i, message] of messages.entries()) {
+        const frame = seen[i + 1]
+        assert.ok(frame)
+        const head = 2 + Buffer.byteLength(message.topic) + (message.qos > 0 ? 2 : 0)
+        assert.equal(frame.length, head + message.payload.length)
+        assert.equal(frame.result, frame.length > LIMITS.packetBytesMax ? 'oversize' : 'packet')
+        const whole = packets[i]
+        assert.ok(whole)
+        const body = whole.subarray(whole.length - frame.length)
+        assert.deepEqual(frame.body, frame.result === 'oversize' ? body.subarray(0, head) : body)
+        if (frame.result === 'packet') assert.deepEqual(encodeFrame(frame.header, frame.body), whole)
+      }
+      assert.ok(heldMax <= LIMITS.packetBytesMax)
+    }),
+  )
 })
 
 test('log path 12: a PUBLISH of 200 MB is read without holding more than its topic', () => {
@@ -99,10 +108,12 @@ test('what is no MQTT, too large or malformed breaks the stream at once', () => 
 })
 
 test('arbitrary bytes never throw and never hold more than a packet', () => {
-  fc.assert(fc.property(fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 20 }), (chunks) => {
-    const { heldMax } = readAll([CONNECT, ...chunks.map((chunk) => Buffer.from(chunk))])
-    assert.ok(heldMax <= Math.max(LIMITS.packetBytesMax, 65_539))
-  }))
+  fc.assert(
+    fc.property(fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 20 }), (chunks) => {
+      const { heldMax } = readAll([CONNECT, ...chunks.map((chunk) => Buffer.from(chunk))])
+      assert.ok(heldMax <= Math.max(LIMITS.packetBytesMax, 65_539))
+    }),
+  )
 })
 
 test('a packet that comes byte by byte takes no more memory than twice its bytes', () => {

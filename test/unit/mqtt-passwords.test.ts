@@ -22,7 +22,8 @@ test('files of the real mosquitto_passwd verify, whatever the password', async (
   const passwords = ['simple', 'a:b$c', ' spaces ', 'größe€', '$7$101$x$y', 'x'.repeat(200)]
   const file = join(dir, 'p')
   for (const hash of ['sha512', 'sha512-pbkdf2']) {
-    for (const [i, password] of passwords.entries()) execFileSync('mosquitto_passwd', [...(i === 0 ? ['-c'] : []), '-H', hash, '-b', file, `u${i}`, password], { stdio: 'ignore' })
+    for (const [i, password] of passwords.entries())
+      execFileSync('mosquitto_passwd', [...(i === 0 ? ['-c'] : []), '-H', hash, '-b', file, `u${i}`, password], { stdio: 'ignore' })
     const users = parsePasswordFile(readFileSync(file))
     const verifier = new PasswordVerifier(() => 0)
     for (const [i, password] of passwords.entries()) {
@@ -47,13 +48,15 @@ test('comments, empty lines and CRLF are fine; a line that can not be used names
 })
 
 test('no line that is not a hash is ever taken for one', () => {
-  fc.assert(fc.property(fc.string(), (text) => {
-    try {
-      for (const hash of parsePasswordFile(Buffer.from(`al:${text}`)).values()) assert.equal(hash.hash.length, 64)
-    } catch (error) {
-      assert.match(String(error), /line \d+/)
-    }
-  }))
+  fc.assert(
+    fc.property(fc.string(), (text) => {
+      try {
+        for (const hash of parsePasswordFile(Buffer.from(`al:${text}`)).values()) assert.equal(hash.hash.length, 64)
+      } catch (error) {
+        assert.match(String(error), /line \d+/)
+      }
+    }),
+  )
 })
 
 test('a verified password is remembered for a minute, not longer, and not when the hash changed', async () => {
@@ -79,6 +82,11 @@ test('a verified password is remembered for a minute, not longer, and not when t
 test('at most two passwords are hashed at once, and all of a storm are answered in turn', async () => {
   const verifier = new PasswordVerifier(() => 0)
   const file = parsePasswordFile(Buffer.from(Array.from({ length: 40 }, (_, i) => line(`u${i}`, `p${i}`, 2_000)).join('\n')))
-  const answers = await Promise.all(Array.from({ length: 40 }, (_, i) => verifier.verify(file, `u${i}`, Buffer.from(`p${i % 2 === 0 ? i : 'x'}`))))
-  assert.deepEqual(answers.map((hash) => hash !== undefined), Array.from({ length: 40 }, (_, i) => i % 2 === 0))
+  const answers = await Promise.all(
+    Array.from({ length: 40 }, (_, i) => verifier.verify(file, `u${i}`, Buffer.from(`p${i % 2 === 0 ? i : 'x'}`))),
+  )
+  assert.deepEqual(
+    answers.map((hash) => hash !== undefined),
+    Array.from({ length: 40 }, (_, i) => i % 2 === 0),
+  )
 })

@@ -17,12 +17,14 @@ test('the serials of a list that openssl made, and none of an empty list', async
 
 test('what is no revocation list is refused, whatever it is', () => {
   assert.throws(() => revokedSerials(Buffer.from('hello')), /no PEM revocation list/)
-  fc.assert(fc.property(fc.uint8Array({ minLength: 1, maxLength: 60 }), (der) => {
-    const pem = `-----BEGIN X509 CRL-----\n${Buffer.from(der).toString('base64')}\n-----END X509 CRL-----`
-    try {
-      for (const serial of revokedSerials(Buffer.from(pem))) assert.match(serial, /^[0-9A-F]*$/)
-    } catch (error) {
-      assert.match(String(error), /revocation list is malformed/)
-    }
-  }))
+  fc.assert(
+    fc.property(fc.uint8Array({ minLength: 1, maxLength: 60 }), (der) => {
+      const pem = `-----BEGIN X509 CRL-----\n${Buffer.from(der).toString('base64')}\n-----END X509 CRL-----`
+      try {
+        for (const serial of revokedSerials(Buffer.from(pem))) assert.match(serial, /^[0-9A-F]*$/)
+      } catch (error) {
+        assert.match(String(error), /revocation list is malformed/)
+      }
+    }),
+  )
 })

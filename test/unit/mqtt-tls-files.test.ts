@@ -27,7 +27,13 @@ test('files that change together are read together, once they are still', async 
   writeFileSync(a, '1')
   writeFileSync(b, '1')
   const clock = new FakeClock()
-  const files = new WatchedFiles({ what: 'the pair', paths: [a, b], clock, log: silent, read: (contents) => contents.map(String).join('+') })
+  const files = new WatchedFiles({
+    what: 'the pair',
+    paths: [a, b],
+    clock,
+    log: silent,
+    read: (contents) => contents.map(String).join('+'),
+  })
   t.after(() => files.close())
   assert.equal(await files.load(), '1+1')
   const seen: string[] = []

@@ -58,7 +58,7 @@ export class Appender {
   settings: OutboxSettings
   /** Why something waits, in plain words. */
   reason: string | undefined
-  /** Internal records that found no room since the start. */
+  /** Records of our own that found no room, or made room for newer ones, since the start. */
   droppedInternal = 0
   readonly #parts: AppendParts
   readonly #waiting = new Map<ChunkKind, Chunk[]>()
@@ -209,6 +209,7 @@ export class Appender {
     while (excess > 0) {
       const row = lane.above(Math.max(protection.endOf(lane), lane.watermark))
       if (row === undefined || !shedOldest(lane, protection.endOf(lane), 'evicted', books)) return
+      books.transaction.afterCommit(() => (this.droppedInternal += row.count))
       excess -= row.bytes
     }
   }

@@ -90,12 +90,15 @@ export class CommitQueue {
 
   /** Sends what waits without lingering; resolves when the worker has had all of it. */
   async flush(): Promise<void> {
-    this.#due = true
-    this.#next()
-    if (!this.#underWay && this.#open.empty) return
-    await new Promise<void>((resolve) => {
-      this.#idle = resolve
-    })
+    do {
+      this.#due = true
+      this.#next()
+      if (this.#underWay) {
+        await new Promise<void>((resolve) => {
+          this.#idle = resolve
+        })
+      }
+    } while (!this.#open.empty || this.#underWay)
   }
 
   #grown(): void {

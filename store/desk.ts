@@ -116,6 +116,7 @@ export class Desk {
 
   #tick(now: Now): void {
     this.#tolerate(() => this.#upkeep.tick(now, this.#stalled !== undefined))
+    for (const text of this.#tolerate(() => this.#upkeep.stateLosses()) ?? []) this.#say({ kind: 'notice', notice: { level: 'error', text } })
     this.#afterWrite()
     this.#clear()
     this.#retry(now)

@@ -107,6 +107,7 @@ export class Engine {
       epoch: this.epochs.current,
       commits: this.transactions.commits,
       deadLetters: this.letters.count,
+      droppedInternal: this.appender.droppedInternal + this.letters.droppedInternal,
     }
   }
 

@@ -14,6 +14,9 @@ import type { LedgerSink } from './ledger-codec.ts'
 export const OTHER_ID = 0
 export const OTHER = 'other'
 
+/** Device and stream together, in UTF-16 units. */
+const MAX_NAME_LENGTH = 256
+
 const ZERO: Counted = { messages: 0, bytes: 0 }
 
 /** Messages and bytes by code. */
@@ -82,8 +85,9 @@ export class LedgerBook implements LedgerSink {
     return this.lines.get(keyOf(device, stream))
   }
 
-  /** The line of a device, made when it has none. */
+  /** The line of a device, made when it has none. A name of thousands of letters has none: memory is bounded. */
   lineOf(device: string, stream: string): Line {
+    if (device.length + stream.length > MAX_NAME_LENGTH) return this.other
     return this.find(device, stream) ?? this.#put({ id: this.#nextId, device, stream, tally: new Tally(), durable: false })
   }
 

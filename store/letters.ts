@@ -31,6 +31,8 @@ export interface Letter {
 
 export class Letters {
   count: number
+  /** Records of our own that Kafka refused since the start: nobody could act on them. */
+  droppedInternal = 0
   readonly #insert: Statement
   readonly #delete: Statement
   readonly #list: Statement
@@ -56,7 +58,10 @@ export class Letters {
     const [message] = decodeGroup(lane.open(row), position - row.first, position - row.first + 1)
     lane.addHole(position, books.transaction)
     if (message === undefined) return
-    if ('internal' in message) return books.delta.lane(lane.index, -1, -message.internal.value.length)
+    if ('internal' in message) {
+      books.transaction.afterCommit(() => this.droppedInternal++)
+      return books.delta.lane(lane.index, -1, -message.internal.value.length)
+    }
     const { envelope } = message
     this.put(lane, letter, envelope, atMs, books.transaction)
     books.delta.outcome(envelope.device, envelope.stream, DEAD_LETTERED, 1, envelope.payload.length)

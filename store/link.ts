@@ -1,7 +1,7 @@
 /** The main thread's end of the worker: questions and answers, and the one way in which it can fail. */
 import { Worker } from 'node:worker_threads'
 import { GatewayError } from '../daemon/errors.ts'
-import type { Answers, Question, Report, Request, WireError, WorkerStart, WorkerState } from './protocol.ts'
+import type { Answers, Notice, Question, Report, Request, WireError, WorkerStart, WorkerState } from './protocol.ts'
 
 /** The worker's objects die young; Node's default lets 48 MiB of them pile up before it looks. */
 const YOUNG_MIB = 8
@@ -12,6 +12,7 @@ export interface LinkEvents {
   state(state: WorkerState): void
   committed(stored: readonly number[]): void
   stored(stored: readonly number[]): void
+  notice(notice: Notice): void
   /** A round of upkeep is over. */
   ticked(): void
   /** Once: the worker is dead or can't go on. */
@@ -80,6 +81,7 @@ export class Link {
       case 'stored': return this.#events.stored(report.stored)
       case 'answer': return this.#settle(report.id).resolve(report.value)
       case 'fatal': return this.#fail(gatewayError(report.error))
+      case 'notice': return this.#events.notice(report.notice)
       case 'ticked': return this.#events.ticked()
     }
   }

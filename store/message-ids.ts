@@ -10,9 +10,13 @@ const FIRST_CAPACITY = 1024
 const TIME_UNIT_MS = 100
 const EMPTY = 0
 
+export interface IdLimits {
+  readonly windowMs: number
+  readonly maxIds: number
+}
+
 export class MessageIds {
-  readonly #windowMs: number
-  readonly #maxIds: number
+  #limits: IdLimits
   #capacity = FIRST_CAPACITY
   #words = new Uint32Array(FIRST_CAPACITY * ID_WORDS)
   #times = new Uint32Array(FIRST_CAPACITY)
@@ -22,9 +26,13 @@ export class MessageIds {
   #count = 0
   #startMs: number | undefined
 
-  constructor(windowMs: number, maxIds: number) {
-    this.#windowMs = windowMs
-    this.#maxIds = maxIds
+  constructor(limits: IdLimits) {
+    this.#limits = limits
+  }
+
+  configure(limits: IdLimits): void {
+    this.#limits = limits
+    while (this.#count > limits.maxIds) this.#dropOldest()
   }
 
   get size(): number {
@@ -36,7 +44,7 @@ export class MessageIds {
     const words = wordsOf(id)
     this.#startMs ??= atMs
     if (this.#find(words) !== undefined) return
-    if (this.#count >= this.#maxIds) this.#dropOldest()
+    if (this.#count >= this.#limits.maxIds) this.#dropOldest()
     if (this.#count === this.#capacity) this.#grow()
     const slot = (this.#head + this.#count) % this.#capacity
     this.#words.set(words, slot * ID_WORDS)
@@ -51,7 +59,7 @@ export class MessageIds {
   }
 
   #expire(nowMs: number): void {
-    const oldest = (nowMs - this.#windowMs - (this.#startMs ?? nowMs)) / TIME_UNIT_MS
+    const oldest = (nowMs - this.#limits.windowMs - (this.#startMs ?? nowMs)) / TIME_UNIT_MS
     while (this.#count > 0 && (this.#times[this.#head] ?? 0) < oldest) this.#dropOldest()
   }
 

@@ -37,7 +37,7 @@ export interface OutboxParts {
 const EMPTY_LANE: LaneState = { messages: 0, bytes: 0, watermark: 0, highest: 0, oldestMs: undefined, blocked: false }
 const NO_STATE: WorkerState = {
   lanes: Object.fromEntries(LANES.map((lane) => [lane, EMPTY_LANE])) as Record<Lane, LaneState>,
-  usedBytes: 0, maxBytes: 0, freeDiskBytes: 0, blockedReason: undefined, epoch: undefined, commits: 0, deadLetters: 0,
+  usedBytes: 0, maxBytes: 0, freeDiskBytes: 0, blockedReason: undefined, epoch: undefined, commits: 0, deadLetters: 0, droppedInternal: 0,
 }
 
 export class Outbox implements OutboxWriter, OutboxReader, Component {
@@ -57,6 +57,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   #state = NO_STATE
   #link: Link | undefined
   #ticking = false
+  #toldDropped = 0
   #cancelTick: (() => void) | undefined
   #end: (error: GatewayError) => void = () => undefined
   #stopped: Promise<void> | undefined
@@ -92,11 +93,12 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
       state: (state) => this.#take(state),
       committed: (stored) => this.#settle(this.#queue.committed(stored)),
       stored: (stored) => this.#settle(this.#queue.stored(stored)),
-      ticked: () => (this.#ticking = false),
+      ticked: () => this.#ticked(),
+      notice: (notice) => this.#tell(notice),
       failed: (error) => this.#end(error),
     })
     this.#link = link
-    const ready = await link.ready
+    const ready = await untilAborted(link.ready, signal, () => link.terminate())
     this.#queue.limits = commitLimits(this.#settings, dataDir)
     for (const notice of ready.notices) this.#tell(notice)
     for (const exchange of ready.exchanges) this.#addExchange(exchange)
@@ -112,6 +114,8 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   configure(settings: OutboxSettings): void {
     this.#settings = settings
     this.#queue.limits = commitLimits(settings, this.#parts.dataDir)
+    this.#ids = settings.dedupe === undefined ? undefined : this.#ids ?? new MessageIds(settings.dedupe)
+    if (settings.dedupe !== undefined) this.#ids?.configure(settings.dedupe)
     this.#link?.post({ kind: 'configure', settings })
   }
 
@@ -143,7 +147,8 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   }
 
   state(): OutboxState {
-    return { ...this.#state, inFlight: this.#queue.inFlight }
+    const { droppedInternal: _, ...state } = this.#state
+    return { ...state, inFlight: this.#queue.inFlight }
   }
 
   onRoomChange(listener: () => void): () => void {
@@ -212,6 +217,15 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
     this.#parts.log[notice.level]({}, notice.text)
   }
 
+  #ticked(): void {
+    this.#ticking = false
+    const { droppedInternal } = this.#state
+    const records = droppedInternal - this.#toldDropped
+    if (records === 0) return
+    this.#toldDropped = droppedInternal
+    this.#parts.log.warn({ records }, 'records of the gateway\'s own (events, ledger) were dropped: their share of the buffer is full, or Kafka refuses them')
+  }
+
   #tick(): void {
     this.#cancelTick = this.#parts.clock.after(TICK_MS, () => {
       // A disk that hangs for minutes must not find as many rounds waiting.
@@ -244,13 +258,27 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   }
 }
 
+async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal, giveUp: () => Promise<void>): Promise<Result> {
+  const aborted = Promise.withResolvers<never>()
+  const abort = (): void => aborted.reject(signal.reason as Error)
+  signal.addEventListener('abort', abort, { once: true })
+  try {
+    return await Promise.race([work, aborted.promise])
+  } catch (error) {
+    if (signal.aborted) await giveUp()
+    throw error
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
+}
+
 function commitLimits({ commit }: OutboxSettings, directory: string): { maxDelayMs: number; maxBytes: number } {
   return { maxDelayMs: commit.maxDelayMs === 'auto' ? autoDelayMs(diskKind(directory)) : commit.maxDelayMs, maxBytes: commit.maxBytes }
 }
 
 function loadIds(settings: OutboxSettings, stored: readonly StoredIds[], nowMs: number): MessageIds | undefined {
   if (settings.dedupe === undefined) return undefined
-  const ids = new MessageIds(settings.dedupe.windowMs, settings.dedupe.maxIds)
+  const ids = new MessageIds(settings.dedupe)
   for (const { ageMs, ids: bytes } of stored) {
     for (let at = 0; at < bytes.length; at += ID_BYTES) ids.add(bytes.subarray(at, at + ID_BYTES), nowMs - ageMs)
   }

@@ -106,6 +106,8 @@ export interface WorkerState {
   readonly epoch: EpochId | undefined
   readonly commits: number
   readonly deadLetters: number
+  /** Records of the gateway's own that were dropped since the start. */
+  readonly droppedInternal: number
 }
 
 /** Ids that were stored within the dedupe window, oldest first; `ageMs` at the start. */
@@ -130,6 +132,7 @@ export type Report =
   | { readonly kind: 'committed'; readonly id: number; readonly stored: readonly number[]; readonly state: WorkerState }
   | { readonly kind: 'stored'; readonly stored: readonly number[]; readonly state: WorkerState }
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown; readonly state: WorkerState }
+  | { readonly kind: 'notice'; readonly notice: Notice }
   | { readonly kind: 'ticked'; readonly state: WorkerState }
   | { readonly kind: 'fatal'; readonly error: WireError }
 

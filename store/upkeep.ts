@@ -6,7 +6,7 @@ import type { Engine } from './engine.ts'
 import { mib } from './room.ts'
 import { PAGE_BYTES } from './database.ts'
 import type { Now } from './protocol.ts'
-import { SHED_CODES } from './ledger-codec.ts'
+import { LOST, SHED_CODES } from './ledger-codec.ts'
 import { lastOf } from './lane-table.ts'
 import type { LaneTable } from './lane-table.ts'
 import { removeRow } from './removal.ts'
@@ -71,6 +71,26 @@ export class Upkeep {
     const { ledgerMaxDevices } = engine.settings
     if (engine.ledger.foldDue(ledgerMaxDevices)) engine.ledger.fold(engine.transactions, ledgerMaxDevices)
     this.#shrink(short)
+  }
+
+  /**
+   * Lanes that hold nothing although the ledger counts messages in them: a page that was lost without any error.
+   * They are counted as lost; the texts say so.
+   */
+  stateLosses(): string[] {
+    const { laneTables, ledger, transactions } = this.#engine
+    return laneTables.flatMap((lane) => {
+      const held = ledger.book.lanes[lane.index]
+      if (held === undefined || held.messages === 0 || lane.above(lane.watermark) !== undefined) return []
+      const { messages, bytes } = held
+      transactions.run((transaction) => {
+        const delta = new LedgerDelta(ledger.book)
+        delta.lane(lane.index, -messages, -bytes)
+        if (lane.lane !== 'internal') delta.unowned(LOST, messages, bytes)
+        ledger.write(delta, transaction)
+      })
+      return [`lane ${lane.lane} is empty, but ${messages} messages should be in it: they are lost, and counted as such`]
+    })
   }
 
   #forget(now: Now): void {

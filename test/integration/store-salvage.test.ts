@@ -248,6 +248,25 @@ test('a crash in the middle of a salvage is finished at the next start', async (
   assert.equal(existsSync(join(directory, 'outbox.salvaging')), false)
 })
 
+test('rows that vanished without an error are found when their lane has drained', async (t) => {
+  const { directory, rows } = await filled(t)
+  const db = new BetterSqlite(join(directory, 'outbox.db'))
+  db.exec('DELETE FROM outbox_normal WHERE first IN (101, 121)')
+  db.close()
+  const rig = await new StoreRig({}, directory).start(t)
+  const read = await rig.readAll('normal')
+  assert.equal(read.length, rows.size - 40)
+  const last = read.at(-1)
+  assert.ok(last !== undefined)
+  // As the relay does: up to the end of each epoch.
+  for (const epoch of new Set(read.map((row) => row.epoch))) await rig.outbox.advanceTo([{ lane: 'normal', epoch, position: last.position }], [])
+  await rig.tick()
+  assert.match(rig.outbox.notices.map((notice) => notice.text).join(), /lane normal is empty, but 40 messages should be in it: they are lost/)
+  assert.equal((await rig.outbox.ledger.totals()).lost.messages, 40)
+  assert.equal(rig.outbox.state().lanes.normal.messages, 0)
+  assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
+})
+
 test('no more than two damaged files are kept', async (t) => {
   const { directory } = await filled(t)
   for (let round = 0; round < 4; round++) {

@@ -3,6 +3,7 @@ import type { Entry, InternalRecord, ShedReason } from '../daemon/ports.ts'
 import { GroupEncoder } from './frames.ts'
 import type { ChunkKind, WireChunk, WireGroup } from './protocol.ts'
 import { Receipts } from './receipts.ts'
+import type { Spares } from './spares.ts'
 
 /** A group ends at this size: what is read, evicted and lost to a bad page is counted in groups. */
 const GROUP_BYTES = 128 << 10
@@ -15,11 +16,13 @@ class ChunkBuilder {
   readonly #receipts = new Receipts()
   readonly exchanges: string[] = []
   readonly #ids: Uint8Array[] = []
+  readonly #spares: Spares
   #encoder: GroupEncoder | undefined
 
-  constructor(id: number, kind: ChunkKind) {
+  constructor(id: number, kind: ChunkKind, spares: Spares) {
     this.id = id
     this.kind = kind
+    this.#spares = spares
   }
 
   add(entry: Entry, reason: ShedReason | undefined): void {
@@ -43,7 +46,7 @@ class ChunkBuilder {
 
   #open(): GroupEncoder {
     if (this.#encoder !== undefined && this.#encoder.size >= GROUP_BYTES) this.#close()
-    this.#encoder ??= new GroupEncoder(this.#groups.length === 0 ? FIRST_BYTES : GROUP_BYTES + FIRST_BYTES)
+    this.#encoder ??= new GroupEncoder(this.#spares.take(this.#groups.length === 0 ? FIRST_BYTES : GROUP_BYTES + FIRST_BYTES))
     return this.#encoder
   }
 
@@ -67,14 +70,16 @@ export class Batch {
   readonly releases: { readonly exchange: string; readonly done: () => void }[] = []
   readonly #builders = new Map<ChunkKind, ChunkBuilder>()
   readonly #numbers: Numbers
+  readonly #spares: Spares
   readonly releaseId: number
   #released = false
   #held: Held[] = []
   /** Payload bytes as received; what the commit's size limit goes by. */
   bytes = 0
 
-  constructor(numbers: Numbers) {
+  constructor(numbers: Numbers, spares: Spares) {
     this.#numbers = numbers
+    this.#spares = spares
     this.releaseId = numbers.chunk++
   }
 
@@ -131,7 +136,7 @@ export class Batch {
   #builder(kind: ChunkKind): ChunkBuilder {
     let builder = this.#builders.get(kind)
     if (builder === undefined) {
-      builder = new ChunkBuilder(this.#numbers.chunk++, kind)
+      builder = new ChunkBuilder(this.#numbers.chunk++, kind, this.#spares)
       this.#builders.set(kind, builder)
     }
     return builder

@@ -12,8 +12,9 @@ export class ByteWriter {
   bytes: Buffer
   length = 0
 
-  constructor(capacity: number) {
-    this.bytes = Buffer.allocUnsafeSlow(capacity)
+  /** `first`: bytes to begin with, ours from now on; or how many. */
+  constructor(first: number | Buffer) {
+    this.bytes = typeof first === 'number' ? Buffer.allocUnsafeSlow(first) : first
   }
 
   /** Makes room for `count` more bytes. The single writes below do not check. */

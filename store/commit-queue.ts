@@ -8,6 +8,7 @@ import type { Clock } from '../daemon/clock.ts'
 import type { Entry, InternalRecord, ShedReason } from '../daemon/ports.ts'
 import { Batch } from './batch.ts'
 import type { ChunkKind, CommitRequest, Now } from './protocol.ts'
+import { Spares } from './spares.ts'
 
 /** From this size on a larger commit hardly saves bytes to flash. */
 const ENOUGH_BYTES = 64 << 10
@@ -22,6 +23,7 @@ export class CommitQueue {
   readonly #clock: Clock
   readonly #send: (request: CommitRequest, transfer: ArrayBuffer[]) => void
   readonly #numbers = { chunk: 1 }
+  readonly #spares = new Spares()
   /** Closed for size, in order, not yet sent. */
   readonly #ready: Batch[] = []
   /** Sent; some of their chunks are not durable yet. */
@@ -39,7 +41,7 @@ export class CommitQueue {
     this.#clock = clock
     this.limits = limits
     this.#send = send
-    this.#open = new Batch(this.#numbers)
+    this.#open = new Batch(this.#numbers, this.#spares)
   }
 
   /** Entries that are not durable. */
@@ -62,6 +64,11 @@ export class CommitQueue {
   release(exchange: string, done: () => void): void {
     this.#open.releases.push({ exchange, done })
     this.#grown()
+  }
+
+  /** The worker gives back what it has stored or keeps compressed. */
+  reuse(spent: readonly ArrayBuffer[]): void {
+    this.#spares.give(spent)
   }
 
   /** The worker has finished a commit; some of its chunks may still wait for room. */
@@ -114,7 +121,7 @@ export class CommitQueue {
 
   #close(): void {
     this.#ready.push(this.#open)
-    this.#open = new Batch(this.#numbers)
+    this.#open = new Batch(this.#numbers, this.#spares)
   }
 
   #next(): void {

@@ -10,7 +10,7 @@ import type { Lane, LaneState } from '../daemon/ports.ts'
 import { isDamage, isDiskFull, isLocked } from './damage.ts'
 import { OUTBOX_FILE } from './opening.ts'
 import type { OpenStore } from './opening.ts'
-import type { CommitRequest, Now, Question, Report, Request, WorkerStart, WorkerState } from './protocol.ts'
+import type { CommitRequest, Now, Question, ReadAnswer, Report, Request, WorkerStart, WorkerState } from './protocol.ts'
 import { RESERVE_BYTES } from './reserve.ts'
 import { checkpoint, Upkeep } from './upkeep.ts'
 
@@ -23,7 +23,7 @@ export class Desk {
   readonly #upkeep: Upkeep
   readonly #paths: readonly string[]
   readonly #inodes: readonly number[]
-  readonly #say: (report: Report) => void
+  readonly #say: (report: Report, transfer?: ArrayBuffer[]) => void
   readonly #commits: CommitRequest[] = []
   readonly #asks: Ask[] = []
   /** Why requests wait as a whole: the disk is full, or another program holds a lock. */
@@ -32,7 +32,7 @@ export class Desk {
   #logGrown: string | undefined
   #notedMs = -Infinity
 
-  constructor(store: OpenStore, start: WorkerStart, say: (report: Report) => void) {
+  constructor(store: OpenStore, start: WorkerStart, say: (report: Report, transfer?: ArrayBuffer[]) => void) {
     this.#store = store
     this.#upkeep = new Upkeep(store.engine)
     this.#say = say
@@ -86,7 +86,7 @@ export class Desk {
   #commit(request: CommitRequest): void {
     if (this.#commits.length > 0 || this.#stalled !== undefined || this.#logGrown !== undefined || !this.#tryCommit(request, 'committed')) {
       this.#commits.push(request)
-      this.#say({ kind: 'committed', id: request.id, stored: [], state: this.state() })
+      this.#say({ kind: 'committed', id: request.id, stored: [], spent: [], state: this.state() })
     }
   }
 
@@ -94,8 +94,9 @@ export class Desk {
     const stored = this.#tolerate(() => this.#store.engine.commit(request))
     if (stored === undefined) return false
     this.#afterWrite()
-    if (kind === 'committed') this.#say({ kind, id: request.id, stored, state: this.state() })
-    else this.#say({ kind, stored, state: this.state() })
+    const spent = request.chunks.flatMap(({ groups }) => groups.map(({ frames }) => frames.buffer as ArrayBuffer))
+    if (kind === 'committed') this.#say({ kind, id: request.id, stored, spent, state: this.state() }, spent)
+    else this.#say({ kind, stored, spent, state: this.state() }, spent)
     return true
   }
 
@@ -109,7 +110,7 @@ export class Desk {
     const answer = this.#tolerate(() => ({ value: this.#store.engine.answer(question, () => this.#afterWrite()) }))
     if (answer === undefined) return false
     if (changes(question)) this.#afterWrite()
-    this.#say({ kind: 'answer', id, value: answer.value, state: this.state() })
+    this.#say({ kind: 'answer', id, value: answer.value, state: this.state() }, question.kind === 'read' ? handedOver(answer.value as ReadAnswer | undefined) : [])
     if (question.kind === 'advance') this.#retry(question.now)
     return true
   }
@@ -143,7 +144,7 @@ export class Desk {
     const stored = this.#tolerate(() => this.#store.engine.retryWaiting(now))
     if (stored === undefined || stored.length === 0) return
     this.#afterWrite()
-    this.#say({ kind: 'stored', stored, state: this.state() })
+    this.#say({ kind: 'stored', stored, spent: [], state: this.state() })
   }
 
   #afterWrite(): void {
@@ -193,4 +194,10 @@ function changes(question: Question): boolean {
 
 function inodeOf(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.ino ?? 0
+}
+
+/** Small buffers share one with others, and stay where they are. */
+function handedOver(answer: ReadAnswer | undefined): ArrayBuffer[] {
+  const slices = answer?.slices.filter(({ handedOver, frames }) => handedOver && frames.buffer.byteLength > Buffer.poolSize) ?? []
+  return slices.map(({ frames }) => frames.buffer as ArrayBuffer)
 }

@@ -43,8 +43,8 @@ export class GroupEncoder {
   #receivedMs = 0
   #bootMs = 0
 
-  constructor(capacity = 4096) {
-    this.#out = new ByteWriter(capacity)
+  constructor(first: number | Buffer = 4096) {
+    this.#out = new ByteWriter(first)
     this.#out.byte(FRAMES_VERSION)
   }
 

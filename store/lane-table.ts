@@ -4,6 +4,7 @@ import { LANES } from '../daemon/ports.ts'
 import type { Lane } from '../daemon/ports.ts'
 import type { GroupFacts } from './frames.ts'
 import { openGroup, sealGroup } from './group.ts'
+import { KnownShares } from './shares.ts'
 import type { Transaction } from './transaction.ts'
 
 export interface GroupRow {
@@ -38,6 +39,7 @@ export class LaneTable {
   watermark = 0
   /** Positions above the watermark that were set aside as dead letters. */
   readonly holes = new Set<number>()
+  readonly known = new KnownShares()
   #opened: Opened | undefined
   readonly #insert: Statement
   readonly #delete: Statement
@@ -94,6 +96,7 @@ export class LaneTable {
 
   remove(row: GroupRow): void {
     this.#delete.run(row.first)
+    this.known.forget(row.first)
     if (this.#opened?.first === row.first) this.#opened = undefined
   }
 
@@ -123,6 +126,14 @@ export class LaneTable {
     const packed = this.#frames.get(row.first) as Buffer
     const frames = openGroup(packed, { ...row, lane: this.index })
     this.#opened = { first: row.first, frames }
+    return frames
+  }
+
+  /** As `open`, but the buffer is the caller's; what the removal of the row needs of it is kept. */
+  take(row: GroupRow): Buffer {
+    const frames = this.open(row)
+    this.#opened = undefined
+    this.known.note(row.first, frames)
     return frames
   }
 

@@ -12,6 +12,8 @@ export interface LinkEvents {
   state(state: WorkerState): void
   committed(stored: readonly number[]): void
   stored(stored: readonly number[]): void
+  /** Buffers of commits that are not needed any more. */
+  spent(buffers: readonly ArrayBuffer[]): void
   notice(notice: Notice): void
   /** A round of upkeep is over. */
   ticked(): void
@@ -75,6 +77,7 @@ export class Link {
 
   #receive(report: Report): void {
     if ('state' in report) this.#events.state(report.state)
+    if ('spent' in report) this.#events.spent(report.spent)
     switch (report.kind) {
       case 'ready': return this.#settle(-1).resolve(report)
       case 'committed': return this.#events.committed(report.stored)

@@ -92,6 +92,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
     }, {
       state: (state) => this.#take(state),
       committed: (stored) => this.#settle(this.#queue.committed(stored)),
+      spent: (buffers) => this.#queue.reuse(buffers),
       stored: (stored) => this.#settle(this.#queue.stored(stored)),
       ticked: () => this.#ticked(),
       notice: (notice) => this.#tell(notice),

@@ -69,6 +69,8 @@ export interface WireSlice {
   readonly from: number
   readonly to: number
   readonly frames: Uint8Array
+  /** Nobody else holds the frames: they may be handed over. */
+  readonly handedOver: boolean
 }
 
 export interface ReadAnswer {
@@ -129,8 +131,8 @@ export interface WireError {
 
 export type Report =
   | { readonly kind: 'ready'; readonly state: WorkerState; readonly exchanges: readonly string[]; readonly ids: readonly StoredIds[]; readonly notices: readonly Notice[] }
-  | { readonly kind: 'committed'; readonly id: number; readonly stored: readonly number[]; readonly state: WorkerState }
-  | { readonly kind: 'stored'; readonly stored: readonly number[]; readonly state: WorkerState }
+  | { readonly kind: 'committed'; readonly id: number; readonly stored: readonly number[]; readonly spent: readonly ArrayBuffer[]; readonly state: WorkerState }
+  | { readonly kind: 'stored'; readonly stored: readonly number[]; readonly spent: readonly ArrayBuffer[]; readonly state: WorkerState }
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown; readonly state: WorkerState }
   | { readonly kind: 'notice'; readonly notice: Notice }
   | { readonly kind: 'ticked'; readonly state: WorkerState }

@@ -24,11 +24,12 @@ export function readAfter(lane: LaneTable, epochs: Epochs, position: number, max
     const cut = cutRow(lane, row, start, slices.length === 0 ? Math.max(budget, 1) : budget, messages, slices.length === 0)
     if (cut.end < start) break
     epoch = row.epoch
-    slices.push({ first: row.first, from: start - row.first, to: cut.end + 1 - row.first, frames: lane.open(row) })
+    const rest = cut.end < lastOf(row)
+    slices.push({ first: row.first, from: start - row.first, to: cut.end + 1 - row.first, frames: rest ? lane.open(row) : lane.take(row), handedOver: !rest })
     budget -= cut.bytes
     messages -= cut.end + 1 - start
     at = cut.end
-    if (cut.end < lastOf(row)) break
+    if (rest) break
   }
   return epoch === undefined ? undefined : { epoch: epochs.nameOf(epoch), slices }
 }

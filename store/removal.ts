@@ -1,11 +1,12 @@
 /** Rows that leave: delivered, evicted or expired; counted per device in the transaction that deletes them. */
 import type { ShedReason } from '../daemon/ports.ts'
-import { decodeGroup, GroupEncoder, skimGroup } from './frames.ts'
+import { decodeGroup, GroupEncoder } from './frames.ts'
 import { packFrames } from './group.ts'
 import { SHED_CODES } from './ledger-codec.ts'
 import type { LedgerDelta } from './ledger-book.ts'
 import { lastOf } from './lane-table.ts'
 import type { GroupRow, LaneTable } from './lane-table.ts'
+import { Shares } from './shares.ts'
 import type { Transaction } from './transaction.ts'
 
 /** Where a removal counts. */
@@ -14,46 +15,19 @@ export interface Books {
   readonly transaction: Transaction
 }
 
-interface Share {
-  readonly device: string
-  readonly stream: string
-  messages: number
-  bytes: number
-}
-
 /**
  * Counts the messages `from` to `to` (positions, inclusive) of a row under `code`: not those at or below the
  * watermark (counted before), not dead letters (counted when they were set aside).
  */
 export function countOut(lane: LaneTable, row: GroupRow, from: number, to: number, code: number, { delta }: Books): void {
-  const shares = new Map<string, Map<string, Share>>()
+  const whole = from === row.first && to === lastOf(row) && lane.watermark < row.first && lane.holes.size === 0
+  const out = (device: string, stream: string, messages: number, bytes: number): void => delta.outcome(device, stream, code, messages, bytes)
+  if (whole && lane.known.visit(row.first, out)) return delta.lane(lane.index, -row.count, -row.bytes)
+  const shares = new Shares()
   const low = Math.max(from, lane.watermark + 1) - row.first
-  const high = to - row.first
-  let messages = 0
-  let bytes = 0
-  skimGroup(lane.open(row), (index, size, device, stream) => {
-    if (index > high) return false
-    if (index < low || lane.holes.has(row.first + index)) return true
-    messages++
-    bytes += size
-    if (device !== undefined) addShare(shares, device, stream, size)
-    return true
-  })
-  for (const streams of shares.values()) {
-    for (const share of streams.values()) delta.outcome(share.device, share.stream, code, share.messages, share.bytes)
-  }
-  delta.lane(lane.index, -messages, -bytes)
-}
-
-function addShare(shares: Map<string, Map<string, Share>>, device: string, stream: string, bytes: number): void {
-  let streams = shares.get(device)
-  if (streams === undefined) shares.set(device, (streams = new Map<string, Share>()))
-  const share = streams.get(stream)
-  if (share === undefined) streams.set(stream, { device, stream, messages: 1, bytes })
-  else {
-    share.messages++
-    share.bytes += bytes
-  }
+  shares.count(lane.open(row), low, to - row.first, (index) => lane.holes.has(row.first + index))
+  shares.each(out)
+  delta.lane(lane.index, -shares.messages, -shares.bytes)
 }
 
 /** Deletes a whole row and counts what of it was still open. The watermark follows if nothing lies below. */

@@ -10,8 +10,8 @@ import type { Report, Request, WireError, WorkerStart } from './protocol.ts'
 const port = parentPort as MessagePort
 const start = workerData as WorkerStart
 
-function say(report: Report): void {
-  port.postMessage(report)
+function say(report: Report, transfer: ArrayBuffer[] = []): void {
+  port.postMessage(report, transfer)
 }
 
 function wireError(error: unknown): WireError {

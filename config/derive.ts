@@ -55,7 +55,7 @@ function mapValues<V, W>(entries: Readonly<Record<string, V>>, change: (value: V
 function deriveListener(listener: Listener): ListenerSettings {
   return {
     url: listener.url,
-    tls: listener.tls && { ...listener.tls, ca: listener.tls.ca },
+    tls: listener.tls && { ...listener.tls, ca: listener.tls.ca, crl: listener.tls.crl },
     auth: deriveAuth(listener),
     maxConnections: listener.maxConnections,
     connectsPerSecond: listener.connectsPerSecond,

@@ -70,6 +70,7 @@ export interface ServerTlsSettings {
   readonly cert: string
   readonly key: string
   readonly ca: string | undefined
+  readonly crl: string | undefined
   readonly requireClientCert: boolean
 }
 

@@ -37,6 +37,9 @@ function intakeMetrics(snapshot: Snapshot): readonly Metric[] {
     counter('shed_messages_total', 'Messages shed at the door since the start', SHED_REASONS.map((reason) => ({ labels: { reason }, value: intake.shed[reason]?.messages ?? 0 }))),
     gauge('source_up', '1 while the source takes messages', sources.map((source) => ({ labels: { source: source.name }, value: source.state === 'up' ? 1 : 0 }))),
     gauge('source_connections', 'Open MQTT connections', sources.map((source) => ({ labels: { source: source.name }, value: source.connections }))),
+    counter('source_refused_connects_total', 'Connects refused since the start', sources.flatMap((source) =>
+      Object.entries(source.refused ?? {}).map(([reason, value]) => ({ labels: { source: source.name, reason }, value })),
+    )),
     counter('source_notices_total', 'Losses outside the gateway that a source learnt of', sources.map((source) => ({
       labels: { source: source.name },
       value: source.notices.reduce((sum, notice) => sum + notice.count, 0),

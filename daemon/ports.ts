@@ -103,6 +103,8 @@ export interface SourceState {
   /** Wall ms of the last change of `state`. */
   readonly sinceMs: number
   readonly connections: number
+  /** Connects refused since the start, by reason; a listener has them. */
+  readonly refused?: Readonly<Record<string, number>>
   /** Losses that this source learnt of but no ledger of ours can count (a broker's own drops, a lost session). */
   readonly notices: readonly { readonly text: string; readonly count: number; readonly lastMs: number }[]
 }

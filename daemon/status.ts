@@ -95,6 +95,7 @@ function sourceStatus(source: SourceState, snapshot: Snapshot) {
     reason: source.reason,
     since: iso(source.sinceMs),
     connections: source.connections,
+    refused: source.refused,
     received: snapshot.intake.bySource[source.name] ?? { messages: 0, bytes: 0 },
     notices: source.notices.map((notice) => ({ text: notice.text, count: notice.count, last: iso(notice.lastMs) })),
   }

@@ -13,5 +13,6 @@ export const serverTlsSchema = z.strictObject({
   cert: absolutePath('file').meta({ description: 'PEM file of the server\'s certificate and its chain.', example: '/etc/edge-gateway/server.crt' }),
   key: absolutePath('file').meta({ description: 'PEM file of the private key of `cert`.', example: '/etc/edge-gateway/server.key' }),
   ca: absolutePath('file').optional().meta({ description: 'PEM file of the authorities that may sign devices\' certificates.' }),
+  crl: absolutePath('file').optional().meta({ description: 'PEM file of revoked certificates (CRL). It must not expire: then nobody gets in.' }),
   requireClientCert: z.boolean().default(false).meta({ description: 'Refuse devices without a certificate signed by `ca`.' }),
 })

@@ -105,7 +105,13 @@ function filtersFor(source: string, topics: Readonly<Record<string, TopicSetting
 }
 
 function serverTls(tls: ServerTlsSettings): ListenTls {
-  return { certFile: tls.cert, keyFile: tls.key, requireClientCert: tls.requireClientCert, ...(tls.ca === undefined ? {} : { caFile: tls.ca }) }
+  return {
+    certFile: tls.cert,
+    keyFile: tls.key,
+    requireClientCert: tls.requireClientCert,
+    ...(tls.ca === undefined ? {} : { caFile: tls.ca }),
+    ...(tls.crl === undefined ? {} : { crlFile: tls.crl }),
+  }
 }
 
 function clientTls(tls: ClientTlsSettings): NonNullable<ConnectSettings['tls']> {

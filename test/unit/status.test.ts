@@ -44,6 +44,11 @@ describe('metrics', () => {
     assert.deepEqual([...labels].sort(), ['gateway', 'lane', 'reason', 'source', 'state', 'version'])
   })
 
+  it('log path 20: connects that a listener refused have their series', async () => {
+    const text = await exposition(metricsOf(snapshot({ sources: [sourceState({ refused: { held: 2, 'bad-credentials': 1 } }), sourceState({ name: 'plant' })] })))
+    assert.match(text, /^edge_gateway_source_refused_connects_total\{source="lan",reason="held"\} 2$/m)
+  })
+
   it('escapes what a config may name', async () => {
     const text = await exposition(metricsOf(snapshot({ sources: [sourceState({ name: 'a"b\\c\n' })] })))
     assert.match(text, /source="a\\"b\\\\c\\n"/)

@@ -217,7 +217,6 @@ export class Forwarder {
     }
     if (plan.messages > 0) {
       outbox.protect(advancesOf(plan))
-      if (this.#wasEvicted(plan)) return this.#forgetReadAhead()
       await this.#send(link, plan)
       board.enter('recording')
       await outbox.advanceTo(advancesOf(plan), [])
@@ -234,12 +233,6 @@ export class Forwarder {
       if (notice !== undefined) submitInternal(notice)
       return { lane, epoch: letter.stored.epoch, position: letter.stored.position, reason: letter.reason }
     }))
-  }
-
-  /** Eviction may have taken rows after they were read, and before they were protected. */
-  #wasEvicted(plan: Plan): boolean {
-    const { lanes } = this.#parts.outbox.state()
-    return plan.parts.some(({ lane }) => this.#queues[lane].isStale(lanes[lane].watermark))
   }
 
   async #send(link: Link, plan: Plan): Promise<void> {

@@ -51,11 +51,6 @@ export class LaneQueue {
     this.#readTo = readTo
   }
 
-  /** Was something of what waits evicted, with all below `watermark`, since it was read? */
-  isStale(watermark: number): boolean {
-    return (this.#waiting[0]?.position ?? Infinity) <= watermark
-  }
-
   /** The first `count` are on their way. */
   drop(count: number): void {
     for (let index = 0; index < count; index += 1) this.#payloadBytes -= payloadBytes(this.#waiting[index])

@@ -36,8 +36,6 @@ export class FakeOutboxReader implements OutboxReader {
   readonly letters: DeadLetter[] = []
   readonly counts = { received: 0, delivered: 0, deadLettered: 0, evicted: 0 }
   readonly calls = { reads: 0, advances: 0, protects: 0, epochs: 0 }
-  /** The real outbox protects what it hands out; the port asks it to protect only what `protect` names. */
-  protectsWhatIsRead = true
   /** Decides what an `advanceTo` does. */
   fault: ((advances: readonly Advance[], letters: readonly DeadLetter[]) => OutboxFault | undefined) | undefined
   readonly #clock: Clock
@@ -98,7 +96,7 @@ export class FakeOutboxReader implements OutboxReader {
     const state = this.#lanes[lane]
     const open = state.rows.filter((row) => row.position > Math.max(position, state.watermark))
     const run = denseRun(open, maxBytes)
-    if (this.protectsWhatIsRead) state.protectedTo = Math.max(state.protectedTo, run.at(-1)?.position ?? 0)
+    state.protectedTo = Math.max(state.protectedTo, run.at(-1)?.position ?? 0)
     return run
   }
 

@@ -111,5 +111,5 @@ function fatal(message: string, cause?: unknown): GatewayError {
 }
 
 function gatewayError(error: WireError): GatewayError {
-  return new GatewayError('fatal', error.message, error.remedy === undefined ? {} : { remedy: error.remedy })
+  return new GatewayError(error.kind, error.message, error.remedy === undefined ? {} : { remedy: error.remedy })
 }

@@ -12,7 +12,7 @@ import { isDiskFull } from './damage.ts'
 const LOCK_FILE = 'lock.db'
 const PID_FILE = 'lock.pid'
 
-/** Holds until the returned connection is closed or its owner dies; refuses (`fatal`) a second owner. */
+/** Holds until the returned connection is closed or its owner dies; refuses (`transient`: until the first has gone) a second owner. */
 export function lockDirectory(directory: string): Database {
   const path = join(directory, LOCK_FILE)
   const lock = new BetterSqlite(path, { timeout: 0 })
@@ -22,7 +22,7 @@ export function lockDirectory(directory: string): Database {
     lock.close()
     if (!isBusy(error)) throw error
     const pid = ownerPid(directory)
-    throw new GatewayError('fatal', `another gateway${pid === undefined ? '' : ` (pid ${pid})`} uses the data directory ${directory}`, {
+    throw new GatewayError('transient', `another gateway${pid === undefined ? '' : ` (pid ${pid})`} uses the data directory ${directory}`, {
       remedy: 'Stop it first (systemctl stop edge-gateway), or give this one a gateway.dataDir of its own.', cause: error,
     })
   }

@@ -2,6 +2,7 @@
 import type {
   Advance, Counted, DeadLetter, EpochId, EpochState, Lane, LaneState, LedgerLine, ShedReason,
 } from '../daemon/ports.ts'
+import type { ErrorKind } from '../daemon/errors.ts'
 import type { GroupFacts } from './frames.ts'
 import type { OutboxSettings } from './settings.ts'
 
@@ -125,6 +126,7 @@ export interface Notice {
 
 /** Always fatal: what can be waited for, the worker waits for itself. */
 export interface WireError {
+  readonly kind: ErrorKind
   readonly message: string
   readonly remedy: string | undefined
 }

@@ -15,8 +15,8 @@ function say(report: Report, transfer: ArrayBuffer[] = []): void {
 }
 
 function wireError(error: unknown): WireError {
-  if (error instanceof GatewayError) return { message: error.message, remedy: error.remedy }
-  return { message: `the buffer failed: ${messageOf(error)}`, remedy: 'Check the disk; the gateway starts again by itself.' }
+  if (error instanceof GatewayError) return { kind: error.kind, message: error.message, remedy: error.remedy }
+  return { kind: 'fatal', message: `the buffer failed: ${messageOf(error)}`, remedy: 'Check the disk; the gateway starts again by itself.' }
 }
 
 function serve(): void {

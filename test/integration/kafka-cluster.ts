@@ -1,5 +1,6 @@
 /** What an operator of the cluster does to topics, past any proxy. Each resolves when the broker shows the change. */
-import kafkajs from 'kafkajs'
+import assert from 'node:assert/strict'
+import kafkajs from '../../adapters/kafka/kafkajs.ts'
 import type { Admin } from 'kafkajs'
 import { until } from '../fleet/box.ts'
 import type { KafkaService } from '../services/index.ts'
@@ -52,4 +53,19 @@ export async function growTopic(kafka: KafkaService, topic: string, partitions: 
 async function partitionsOf(admin: Admin, topic: string): Promise<number> {
   const { topics } = await admin.fetchTopicMetadata({ topics: [topic] })
   return topics[0]?.partitions.length ?? 0
+}
+
+/** The scripts of Kafka's `bin` folder, and what they run. */
+const TOOLS: Readonly<Record<string, string>> = {
+  'kafka-configs.sh': 'kafka.admin.ConfigCommand',
+  'kafka-topics.sh': 'org.apache.kafka.tools.TopicCommand',
+  'kafka-acls.sh': 'org.apache.kafka.tools.AclCommand',
+}
+
+/** Runs a command that the gateway printed, by Kafka's own tool, with an operator's rights. */
+export async function runPrinted(kafka: KafkaService, command: string): Promise<void> {
+  const [script = '', ...args] = command.replace(/ --bootstrap-server \S+/, '').split(' ')
+  const tool = TOOLS[script]
+  assert.ok(tool !== undefined, `"${command}" is no command of Kafka's`)
+  await kafka.tool(tool, args)
 }

@@ -6,7 +6,7 @@ import { idOf } from '../fleet/judge.ts'
 import { serviceScope } from '../services/index.ts'
 import type { KafkaService } from '../services/index.ts'
 import { KafkaBox, prefixOf, topicOf } from './kafka-box.ts'
-import { configureTopic, createTopic, deleteTopic, growTopic } from './kafka-cluster.ts'
+import { configureTopic, createTopic, deleteTopic, growTopic, runPrinted } from './kafka-cluster.ts'
 
 const scope = serviceScope()
 let kafka: KafkaService
@@ -78,11 +78,11 @@ describe('what is missing or wrong in Kafka is said in the verdict, and healed w
     box.publish('a', 20)
     const { verdict } = await box.says(/"logs-compacted" is compacted/)
     const remedy = /`(kafka-configs\.sh .*)`/.exec(verdict.remedy ?? '')?.[1] ?? ''
-    await runPrinted(remedy)
+    await runPrinted(kafka, remedy)
     await box.isWell()
     await box.deliveredExactly()
     await configureTopic(kafka, box.topic, { 'cleanup.policy': 'compact' })
-    await runPrinted(fault)
+    await runPrinted(kafka, fault)
     await box.createTopics()
   })
 
@@ -189,13 +189,3 @@ describe('what is missing or wrong in Kafka is said in the verdict, and healed w
     await box.deliveredExactly(['part.app', 'part.sys'])
   })
 })
-
-const TOOLS: Readonly<Record<string, string>> = { 'kafka-configs.sh': 'kafka.admin.ConfigCommand' }
-
-/** Runs a command that the gateway printed, by Kafka's own tool. */
-async function runPrinted(command: string): Promise<void> {
-  const [script = '', ...args] = command.split(' ')
-  const tool = TOOLS[script]
-  assert.ok(tool !== undefined, `"${command}" is no command of Kafka's`)
-  await kafka.tool(tool === undefined ? '' : tool, args)
-}

@@ -1,6 +1,6 @@
 /** The main thread's end of the worker: questions and answers, and the one way in which it can fail. */
 import { Worker } from 'node:worker_threads'
-import { GatewayError } from '../daemon/errors.ts'
+import { GatewayError, messageOf } from '../daemon/errors.ts'
 import type { Answers, Notice, Question, Report, Request, WireError, WorkerStart, WorkerState } from './protocol.ts'
 
 /** The worker's objects die young; Node's default lets 48 MiB of them pile up before it looks. */
@@ -22,8 +22,8 @@ export interface LinkEvents {
 }
 
 interface Waiting {
-  resolve(value: unknown): void
-  reject(error: GatewayError): void
+  readonly resolve: (value: unknown) => void
+  readonly reject: (error: GatewayError) => void
 }
 
 export class Link {
@@ -46,7 +46,7 @@ export class Link {
       this.#worker.once('exit', () => resolve())
     })
     this.#worker.on('message', (report: Report) => this.#receive(report))
-    this.#worker.on('error', (error) => this.#fail(fatal(`the outbox thread failed: ${error.message}`, error)))
+    this.#worker.on('error', (error: unknown) => this.#fail(fatal(`the outbox thread failed: ${messageOf(error)}`, error)))
     this.#worker.on('exit', (code) => {
       if (!this.#stopping) this.#fail(fatal(`the outbox thread ended with code ${code}`))
     })

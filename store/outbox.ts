@@ -148,8 +148,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   }
 
   state(): OutboxState {
-    const { droppedInternal: _, ...state } = this.#state
-    return { ...state, inFlight: this.#queue.inFlight }
+    return { ...this.#state, inFlight: this.#queue.inFlight }
   }
 
   onRoomChange(listener: () => void): () => void {

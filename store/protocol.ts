@@ -124,7 +124,7 @@ export interface Notice {
   readonly text: string
 }
 
-/** Always fatal: what can be waited for, the worker waits for itself. */
+/** The worker has ended with it: what can be waited for, it waits for itself. */
 export interface WireError {
   readonly kind: ErrorKind
   readonly message: string

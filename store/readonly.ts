@@ -1,10 +1,11 @@
 /**
  * The outbox of a daemon that is down, for a technician: figures, ledger and dead letters, with nothing changed.
  *
- * SQLite needs its `-wal` and `-shm` beside the file even to read; where they are missing, a reader with the right to
- * write makes them, empty and owned like the file itself. A reader without that right is told to come as root.
+ * SQLite needs its `-wal` and `-shm` beside the file even to read. Where they are missing (after a clean stop), a
+ * reader with the right to write makes them, empty and owned like the file itself; one who may only read, by the
+ * group, gets a copy in memory, or is told to come as root when the file is too large for that.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import BetterSqlite from 'better-sqlite3'
 import type { Database } from 'better-sqlite3'
@@ -18,6 +19,9 @@ import { Letters } from './letters.ts'
 import { lockOwner } from './lock.ts'
 import { storedLetter } from './stored-letter.ts'
 import { totalsOf } from './totals.ts'
+
+/** A larger file is not copied into memory only to be looked at. */
+const COPY_MAX_BYTES = 256 << 20
 
 export interface StoppedLane {
   readonly messages: number
@@ -107,7 +111,7 @@ export class StoppedOutbox {
 function openedAt<Result>(path: string, use: (db: Database) => Result): Result {
   let db: Database | undefined
   try {
-    db = new BetterSqlite(path, { readonly: true, fileMustExist: true, timeout: 1_000 })
+    db = openReadable(path)
     return use(db)
   } catch (error) {
     db?.close()
@@ -116,4 +120,28 @@ function openedAt<Result>(path: string, use: (db: Database) => Result): Result {
       cause: error,
     })
   }
+}
+
+function openReadable(path: string): Database {
+  const db = new BetterSqlite(path, { readonly: true, fileMustExist: true, timeout: 1_000 })
+  try {
+    db.prepare('SELECT count(*) FROM sqlite_master').get()
+    return db
+  } catch (error) {
+    db.close()
+    if (!isReadonlyDirectory(error) || existsSync(`${path}-wal`) || statSync(path).size > COPY_MAX_BYTES) throw error
+    return openCopy(path)
+  }
+}
+
+/** SQLite may not make the files that it needs beside the database. */
+function isReadonlyDirectory(error: unknown): boolean {
+  return error instanceof BetterSqlite.SqliteError && (error.code.startsWith('SQLITE_READONLY') || error.code === 'SQLITE_CANTOPEN')
+}
+
+function openCopy(path: string): Database {
+  const bytes = readFileSync(path)
+  // Bytes 18 and 19 say that a WAL is used (SQLite file format, 1.3.3); a copy in memory has none.
+  bytes[18] = bytes[19] = 1
+  return new BetterSqlite(bytes, { readonly: true })
 }

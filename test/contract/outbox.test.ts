@@ -9,12 +9,12 @@ import { FakeOutboxReader } from '../fakes/outbox-reader.ts'
 import { imbalance, StoreRig, textOf } from '../fakes/store-rig.ts'
 
 interface ReaderSubject {
-  reader(): OutboxReader
-  append(lane: DeviceLane, texts: readonly string[]): Promise<void>
-  restart(): Promise<void>
+  readonly reader: () => OutboxReader
+  readonly append: (lane: DeviceLane, texts: readonly string[]) => Promise<void>
+  readonly restart: () => Promise<void>
   /** received − all outcomes. */
-  balance(): Promise<number>
-  letters(): Promise<number>
+  readonly balance: () => Promise<number>
+  readonly letters: () => Promise<number>
 }
 
 async function realReader(t: TestContext): Promise<ReaderSubject> {
@@ -130,7 +130,7 @@ for (const [name, make] of [['the store', realReader], ['the fake', fakeReader]]
 interface WriterSubject {
   readonly writer: OutboxWriter
   /** Makes everything durable that was submitted. */
-  commit(): Promise<void>
+  readonly commit: () => Promise<void>
 }
 
 async function realWriter(t: TestContext): Promise<WriterSubject> {

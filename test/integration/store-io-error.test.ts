@@ -12,7 +12,7 @@ import { openGuard, openWritable } from '../../store/database.ts'
 import { imbalance, makeDirectory, StoreRig, textOf } from '../fakes/store-rig.ts'
 
 /** A file system on a disk that has promised more than it has: writes succeed, their fsync fails. */
-function thinDisk(): { readonly directory: string; remove(): void } {
+function thinDisk(): { readonly directory: string; readonly remove: () => void } {
   const root = mkdtempSync(join(tmpdir(), 'store-thin-'))
   const [pool, mount] = [join(root, 'pool'), join(root, 'mount')]
   const image = join(pool, 'image')

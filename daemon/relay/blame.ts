@@ -26,7 +26,8 @@ export class Blame {
   /** Takes note. Returns the failure to go on with: an alarm where a person must act. */
   refused(failure: LinkFailure, sent: readonly Sent[], wallMs: number): LinkFailure {
     const where = failure.refused
-    const suspects = where === undefined ? sent : sent.filter(({ topic, partition }) => topic === where.topic && partition === where.partition)
+    const suspects =
+      where === undefined ? sent : sent.filter(({ topic, partition }) => topic === where.topic && partition === where.partition)
     if (failure.aboutTime) return this.#refusedTime(failure, suspects, wallMs)
     const [culprit] = suspects
     if (culprit === undefined || !this.refusals.refused(where, suspects.length)) return failure
@@ -67,7 +68,7 @@ export class Blame {
     if (odd.length > 0) return failure
     return alarm(
       `Kafka refuses the times of our records: the clock of this box (${new Date(wallMs).toISOString()}) is far from the broker's`,
-      'set the clock of this box, or the broker\'s; `timedatectl` shows it',
+      "set the clock of this box, or the broker's; `timedatectl` shows it",
     )
   }
 

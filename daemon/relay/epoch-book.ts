@@ -45,7 +45,10 @@ export class EpochBook {
   /** Asks for these epochs. True if the outbox dropped messages, so that what was read ahead may be void. */
   async learn(link: Link | undefined, wanted: ReadonlySet<EpochId>): Promise<boolean> {
     const epochs = await this.#refresh()
-    const advances = await this.#ask(link, epochs.filter(({ epoch }) => wanted.has(epoch)))
+    const advances = await this.#ask(
+      link,
+      epochs.filter(({ epoch }) => wanted.has(epoch)),
+    )
     // An epoch that has gone since it was read has nothing that could be sent.
     for (const epoch of wanted) this.#known.add(epoch)
     if (advances.length === 0) return false

@@ -18,7 +18,14 @@ export class LinkFailure extends Error {
   /** The transaction may have committed. */
   readonly inDoubt: boolean
 
-  constructor(failure: { class: FailureClass; message: string; remedy?: string | undefined; refused?: KafkaFailure['refused']; inDoubt: boolean; cause?: unknown }) {
+  constructor(failure: {
+    class: FailureClass
+    message: string
+    remedy?: string | undefined
+    refused?: KafkaFailure['refused']
+    inDoubt: boolean
+    cause?: unknown
+  }) {
     super(failure.message, { cause: failure.cause })
     this.name = 'LinkFailure'
     this.class = failure.class
@@ -36,7 +43,8 @@ export class LinkFailure extends Error {
 /** Throws on what the port calls fatal. What no port declared is taken for the worst that is not fatal: unknown fate. */
 export function linkFailure(error: unknown): LinkFailure {
   if (error instanceof LinkFailure) return error
-  if (!(error instanceof GatewayError)) return new LinkFailure({ class: 'transient', message: messageOf(error), inDoubt: true, cause: error })
+  if (!(error instanceof GatewayError))
+    return new LinkFailure({ class: 'transient', message: messageOf(error), inDoubt: true, cause: error })
   if (error.kind === 'fatal') throw error
   const { alarm, refused, fate } = error as Partial<KafkaFailure>
   return new LinkFailure({

@@ -68,7 +68,12 @@ export class Forwarder {
     this.#template = new TopicTemplate(settings.topic, settings.allowedTopics)
     this.#readBack = new ReadBack(parts.clock)
     this.#book = new EpochBook(parts.outbox, this.#readBack)
-    this.#queues = { urgent: new LaneQueue('urgent'), normal: new LaneQueue('normal'), deferred: new LaneQueue('deferred'), internal: new LaneQueue('internal') }
+    this.#queues = {
+      urgent: new LaneQueue('urgent'),
+      normal: new LaneQueue('normal'),
+      deferred: new LaneQueue('deferred'),
+      internal: new LaneQueue('internal'),
+    }
   }
 
   /** Holds from the next transaction on. Throws a `GatewayError` on a wrong topic, and then changes nothing. */
@@ -175,13 +180,20 @@ export class Forwarder {
   #draw(router: Router): Plan {
     const { pace, outbox } = this.#parts
     const { urgent, normal, deferred, internal } = this.#queues
-    return planNext({
-      queues: { urgent: urgent.waiting, normal: normal.waiting, deferred: deferred.waiting, internal: internal.waiting },
-      weights: { ...this.#settings.weights, internal: INTERNAL_WEIGHT },
-      limits: { bytes: pace.sizeBytes(), messages: Math.min(TRANSACTION_MAX_MESSAGES, this.#blame.refusals.limit(undefined)), epochs: pace.epochs() },
-      isWhole: (lane) => this.#queues[lane].isWhole(outbox),
-      route: (lane, stored) => router.route(lane, stored),
-    }, this.#shares)
+    return planNext(
+      {
+        queues: { urgent: urgent.waiting, normal: normal.waiting, deferred: deferred.waiting, internal: internal.waiting },
+        weights: { ...this.#settings.weights, internal: INTERNAL_WEIGHT },
+        limits: {
+          bytes: pace.sizeBytes(),
+          messages: Math.min(TRANSACTION_MAX_MESSAGES, this.#blame.refusals.limit(undefined)),
+          epochs: pace.epochs(),
+        },
+        isWhole: (lane) => this.#queues[lane].isWhole(outbox),
+        route: (lane, stored) => router.route(lane, stored),
+      },
+      this.#shares,
+    )
   }
 
   async #learn(link: Link, needs: Needs): Promise<boolean> {
@@ -228,11 +240,13 @@ export class Forwarder {
 
   #announceDeadLetters(plan: Plan): readonly { lane: Lane; epoch: EpochId; position: number; reason: string }[] {
     const { clock, submitInternal } = this.#parts
-    return plan.parts.flatMap(({ lane, refused }) => refused.map((letter) => {
-      const notice = this.#notices.about(letter, lane, clock.wallMs(), clock.monotonicMs())
-      if (notice !== undefined) submitInternal(notice)
-      return { lane, epoch: letter.stored.epoch, position: letter.stored.position, reason: letter.reason }
-    }))
+    return plan.parts.flatMap(({ lane, refused }) =>
+      refused.map((letter) => {
+        const notice = this.#notices.about(letter, lane, clock.wallMs(), clock.monotonicMs())
+        if (notice !== undefined) submitInternal(notice)
+        return { lane, epoch: letter.stored.epoch, position: letter.stored.position, reason: letter.reason }
+      }),
+    )
   }
 
   async #send(link: Link, plan: Plan): Promise<void> {

@@ -85,7 +85,10 @@ export class Link {
     } catch (error) {
       late.abort()
       // A life that begins after we gave up would fence the next one: it ends at once.
-      begun.then((life) => life.close(CLOSE_MS), () => undefined)
+      begun.then(
+        (life) => life.close(CLOSE_MS),
+        () => undefined,
+      )
       throw error
     }
   }

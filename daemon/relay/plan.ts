@@ -11,13 +11,13 @@ import type { EpochId, Lane, Stored } from '../ports.ts'
 /** Where one message goes, as `Outlook.route` answers. */
 export type Route =
   | {
-    readonly kind: 'send'
-    readonly topic: string
-    readonly partition: number
-    readonly bytes: number
-    /** What the partition takes of one transaction. */
-    readonly partitionMax: { readonly bytes: number; readonly messages: number }
-  }
+      readonly kind: 'send'
+      readonly topic: string
+      readonly partition: number
+      readonly bytes: number
+      /** What the partition takes of one transaction. */
+      readonly partitionMax: { readonly bytes: number; readonly messages: number }
+    }
   /** Kafka would refuse it for good. */
   | { readonly kind: 'refuse'; readonly reason: string }
   /** Not now; the lane waits behind it. */

@@ -63,7 +63,9 @@ export class RecordMaker {
     if (marks.redelivery) headers.push(REDELIVERY)
     if (!internal) passOn(stored.envelope, headers)
     return {
-      topic, partition, headers,
+      topic,
+      partition,
+      headers,
       key: internal ? stored.internal.key : stored.envelope.device,
       value: internal ? stored.internal.value : stored.envelope.payload,
       timestampMs: time.timestampMs,

@@ -73,9 +73,17 @@ export class Relay implements Component {
     this.#backoff = new Backoff(100, 30_000, random)
     this.#refusedBackoff = new Backoff(20, 1_000, random)
     this.#fencedBackoff = new Backoff(1_000, 300_000, random)
-    this.#forwarder = new Forwarder({
-      outbox, clock, board: this.#board, pace: this.#pace, news: this.#news, submitInternal: (record) => internal.submitInternal(record),
-    }, settings)
+    this.#forwarder = new Forwarder(
+      {
+        outbox,
+        clock,
+        board: this.#board,
+        pace: this.#pace,
+        news: this.#news,
+        submitInternal: (record) => internal.submitInternal(record),
+      },
+      settings,
+    )
     this.ended = new Promise((_, reject) => {
       this.#die = reject
     })
@@ -173,7 +181,11 @@ export class Relay implements Component {
     const timeouts = this.#pace.timeouts()
     this.#timeouts = timeouts
     return Link.open(kafka, {
-      timeouts, clock: this.#ports.clock, leave, abandon: this.#abandon.signal, noteAnswer: (ms) => this.#pace.asked(ms),
+      timeouts,
+      clock: this.#ports.clock,
+      leave,
+      abandon: this.#abandon.signal,
+      noteAnswer: (ms) => this.#pace.asked(ms),
     })
   }
 
@@ -196,9 +208,12 @@ export class Relay implements Component {
         this.#board.enter('backing-off')
         return this.#commands.sleep(this.#refusedBackoff.nextMs())
       }
-      case 'transient': return this.#waitOut('backing-off', failure.message, failure, this.#backoff.nextMs())
-      case 'alarm': return this.#waitOut('alarmed', failure.message, failure, ALARM_MS * (1 + this.#ports.random.unit() / 2))
-      case 'fenced': return this.#waitFenced(failure)
+      case 'transient':
+        return this.#waitOut('backing-off', failure.message, failure, this.#backoff.nextMs())
+      case 'alarm':
+        return this.#waitOut('alarmed', failure.message, failure, ALARM_MS * (1 + this.#ports.random.unit() / 2))
+      case 'fenced':
+        return this.#waitFenced(failure)
     }
   }
 
@@ -213,7 +228,13 @@ export class Relay implements Component {
     await this.#waitOut('fenced', reason, failure, FENCED_MS + this.#fencedBackoff.nextMs(), 'give each box its own gateway.id')
   }
 
-  async #waitOut(phase: 'backing-off' | 'alarmed' | 'fenced', reason: string, failure: LinkFailure, ms: number, remedy = failure.remedy): Promise<void> {
+  async #waitOut(
+    phase: 'backing-off' | 'alarmed' | 'fenced',
+    reason: string,
+    failure: LinkFailure,
+    ms: number,
+    remedy = failure.remedy,
+  ): Promise<void> {
     this.#board.enter(phase)
     this.#board.trouble(reason, remedy, failure)
     await this.#commands.sleep(ms)

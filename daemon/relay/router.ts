@@ -39,7 +39,14 @@ export class Router {
    * `knows`: the epoch's committed positions were read in this life. `freshMs`: facts heard before that are too old
    * to give up a record on (monotonic).
    */
-  constructor(link: Link, settings: RelaySettings, template: TopicTemplate, blame: Blame, knows: (epoch: EpochId) => boolean, freshMs: number) {
+  constructor(
+    link: Link,
+    settings: RelaySettings,
+    template: TopicTemplate,
+    blame: Blame,
+    knows: (epoch: EpochId) => boolean,
+    freshMs: number,
+  ) {
     this.#link = link
     this.#settings = settings
     this.#template = template
@@ -101,7 +108,8 @@ export class Router {
 
   /** Somebody may have raised the limit since it was read, and then tried a dead letter again. */
   #tooLarge(topic: string, bytes: number, most: number): Route {
-    if (this.#link.heardMs(topic) >= this.#freshMs) return { kind: 'refuse', reason: `about ${bytes} bytes, and the topic "${topic}" takes ${most} (max.message.bytes)` }
+    if (this.#link.heardMs(topic) >= this.#freshMs)
+      return { kind: 'refuse', reason: `about ${bytes} bytes, and the topic "${topic}" takes ${most} (max.message.bytes)` }
     this.needs.topics.add(topic)
     return HOLD
   }

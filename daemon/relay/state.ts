@@ -18,7 +18,7 @@ import { Meter } from './meter.ts'
  * - `stopped`: nothing more is sent.
  */
 export type RelayPhase =
-  | 'idle' | 'holding' | 'opening' | 'reading-back' | 'ready' | 'sending' | 'recording' | 'backing-off' | 'fenced' | 'alarmed' | 'stopped'
+  'idle' | 'holding' | 'opening' | 'reading-back' | 'ready' | 'sending' | 'recording' | 'backing-off' | 'fenced' | 'alarmed' | 'stopped'
 
 export interface CurrentTransaction {
   readonly records: number

@@ -70,13 +70,17 @@ function partOf(envelope: Envelope, name: string): string | undefined {
 
 function check(template: string, pieces: readonly string[], isTemplate: boolean, allowedTopics: readonly string[]): void {
   if (pieces.some((piece) => /[{}]/.test(piece))) {
-    throw new GatewayError('fatal', `kafka.topic "${template}" has a brace that closes no part`, { remedy: 'write for example logs.{stream}' })
+    throw new GatewayError('fatal', `kafka.topic "${template}" has a brace that closes no part`, {
+      remedy: 'write for example logs.{stream}',
+    })
   }
   const wrong = (isTemplate ? allowedTopics : [template]).find((name) => !TOPIC_NAME.test(name))
   if (wrong !== undefined) {
     throw new GatewayError('fatal', `"${wrong}" is no name of a Kafka topic`, { remedy: 'write 1 to 249 letters, digits, ".", "_" or "-"' })
   }
   if (isTemplate && allowedTopics.length === 0) {
-    throw new GatewayError('fatal', `kafka.topic "${template}" is a template, and kafka.allowedTopics is empty`, { remedy: 'list the topics it may lead to in kafka.allowedTopics' })
+    throw new GatewayError('fatal', `kafka.topic "${template}" is a template, and kafka.allowedTopics is empty`, {
+      remedy: 'list the topics it may lead to in kafka.allowedTopics',
+    })
   }
 }

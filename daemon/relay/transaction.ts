@@ -14,7 +14,14 @@ export class Transaction {
 
   readonly #plan: Plan
 
-  constructor(plan: Plan, gatewayId: string, clock: Clock, boots: { bootOf(epoch: EpochId): string | undefined }, readBack: ReadBack, blame: Blame) {
+  constructor(
+    plan: Plan,
+    gatewayId: string,
+    clock: Clock,
+    boots: { bootOf(epoch: EpochId): string | undefined },
+    readBack: ReadBack,
+    blame: Blame,
+  ) {
     const now = { wallMs: clock.wallMs(), bootMs: clock.bootMs(), bootId: clock.bootId, wallTrusted: clock.wallTrusted() }
     const maker = new RecordMaker(gatewayId, now, (epoch) => boots.bootOf(epoch))
     const records: KafkaRecord[] = []

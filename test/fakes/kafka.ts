@@ -6,7 +6,15 @@
 import type { Clock } from '../../daemon/clock.ts'
 import { GatewayError, type ErrorKind } from '../../daemon/errors.ts'
 import type {
-  EpochId, Kafka, KafkaFailure, KafkaRecord, KafkaTimeouts, Lane, Positions, ProducerLife, TopicFacts,
+  EpochId,
+  Kafka,
+  KafkaFailure,
+  KafkaRecord,
+  KafkaTimeouts,
+  Lane,
+  Positions,
+  ProducerLife,
+  TopicFacts,
 } from '../../daemon/ports.ts'
 
 export interface FakeTopic {
@@ -52,7 +60,9 @@ export interface FailureDetails {
 export function kafkaFailure(kind: ErrorKind, message: string, details: FailureDetails = {}): KafkaFailure {
   const error = new GatewayError(kind, message, details.remedy === undefined ? {} : { remedy: details.remedy })
   return Object.assign(error, {
-    fate: details.fate ?? 'none', alarm: details.alarm ?? false, ...(details.refused === undefined ? {} : { refused: details.refused }),
+    fate: details.fate ?? 'none',
+    alarm: details.alarm ?? false,
+    ...(details.refused === undefined ? {} : { refused: details.refused }),
   })
 }
 
@@ -90,7 +100,9 @@ export class FakeKafka implements Kafka {
 
   /** What a `read_committed` consumer sees, in the order of the log. */
   committedRecords(topic?: string): readonly KafkaRecord[] {
-    return this.#log.filter(({ record, state }) => state === 'committed' && (topic === undefined || record.topic === topic)).map(({ record }) => record)
+    return this.#log
+      .filter(({ record, state }) => state === 'committed' && (topic === undefined || record.topic === topic))
+      .map(({ record }) => record)
   }
 
   /** Kafka forgets the positions of groups that nobody committed for long. */
@@ -101,8 +113,14 @@ export class FakeKafka implements Kafka {
   async facts(topic: string): Promise<TopicFacts> {
     await this.#arrive({ kind: 'facts', topic })
     const known = this.topics.get(topic)
-    if (known === undefined) throw kafkaFailure('rejected', `the topic "${topic}" does not exist`, { alarm: true, remedy: 'run `edgectl kafka setup`' })
-    return { partitions: known.partitions, maxMessageBytes: known.maxMessageBytes ?? 1_048_588, cleanupPolicy: known.cleanupPolicy ?? 'delete', timestampType: 'CreateTime' }
+    if (known === undefined)
+      throw kafkaFailure('rejected', `the topic "${topic}" does not exist`, { alarm: true, remedy: 'run `edgectl kafka setup`' })
+    return {
+      partitions: known.partitions,
+      maxMessageBytes: known.maxMessageBytes ?? 1_048_588,
+      cleanupPolicy: known.cleanupPolicy ?? 'delete',
+      timestampType: 'CreateTime',
+    }
   }
 
   async committed(epoch: EpochId): Promise<ReadonlyMap<Lane, number>> {

@@ -25,7 +25,10 @@ export class Mortality {
     if (!ASYNC.has(name)) return this.#isAlive || name === 'state' ? member.apply(target, [...given]) : undefined
     if (!this.#isAlive) return never()
     const answer = member.apply(target, [...given]) as Promise<unknown>
-    return answer.then((value) => this.#deliver(name, value), (error: unknown) => this.#fail(error))
+    return answer.then(
+      (value) => this.#deliver(name, value),
+      (error: unknown) => this.#fail(error),
+    )
   }
 
   #deliver(name: string, value: unknown): unknown {

@@ -5,7 +5,16 @@
  */
 import { LANES } from '../../daemon/ports.ts'
 import type {
-  Advance, DeadLetter, EpochId, EpochState, Envelope, InternalRecord, Lane, OutboxReader, OutboxState, Stored,
+  Advance,
+  DeadLetter,
+  EpochId,
+  EpochState,
+  Envelope,
+  InternalRecord,
+  Lane,
+  OutboxReader,
+  OutboxState,
+  Stored,
 } from '../../daemon/ports.ts'
 import type { Clock } from '../../daemon/clock.ts'
 
@@ -63,7 +72,10 @@ export class FakeOutboxReader implements OutboxReader {
   }
 
   append(lane: Lane, ...envelopes: Partial<Envelope>[]): readonly Stored[] {
-    return this.#push(lane, envelopes.map((given) => ({ envelope: { ...this.#envelope(), ...given } })))
+    return this.#push(
+      lane,
+      envelopes.map((given) => ({ envelope: { ...this.#envelope(), ...given } })),
+    )
   }
 
   submitInternal(internal: InternalRecord): void {
@@ -128,14 +140,23 @@ export class FakeOutboxReader implements OutboxReader {
   }
 
   state(): OutboxState {
-    const lanes = Object.fromEntries(LANES.map((lane) => {
-      const { rows, watermark, highest } = this.#lanes[lane]
-      const bytes = rows.reduce((sum, row) => sum + payloadBytes(row), 0)
-      return [lane, { messages: rows.length, bytes, watermark, highest, oldestMs: undefined, blocked: false }]
-    })) as unknown as OutboxState['lanes']
+    const lanes = Object.fromEntries(
+      LANES.map((lane) => {
+        const { rows, watermark, highest } = this.#lanes[lane]
+        const bytes = rows.reduce((sum, row) => sum + payloadBytes(row), 0)
+        return [lane, { messages: rows.length, bytes, watermark, highest, oldestMs: undefined, blocked: false }]
+      }),
+    ) as unknown as OutboxState['lanes']
     return {
-      lanes, usedBytes: 0, maxBytes: 1 << 30, freeDiskBytes: 1 << 30, inFlight: { messages: 0, bytes: 0 },
-      blockedReason: undefined, epoch: this.#epoch, commits: 0, deadLetters: this.letters.length,
+      lanes,
+      usedBytes: 0,
+      maxBytes: 1 << 30,
+      freeDiskBytes: 1 << 30,
+      inFlight: { messages: 0, bytes: 0 },
+      blockedReason: undefined,
+      epoch: this.#epoch,
+      commits: 0,
+      deadLetters: this.letters.length,
     }
   }
 
@@ -225,8 +246,13 @@ export class FakeOutboxReader implements OutboxReader {
 
   #envelope(): Envelope {
     return {
-      device: 'dev-1', stream: 'app', topic: 'devices/dev-1/logs/app', payload: new TextEncoder().encode('hello'),
-      receivedMs: this.#clock.wallMs(), clockTrusted: this.#clock.wallTrusted(), bootMs: this.#clock.bootMs(),
+      device: 'dev-1',
+      stream: 'app',
+      topic: 'devices/dev-1/logs/app',
+      payload: new TextEncoder().encode('hello'),
+      receivedMs: this.#clock.wallMs(),
+      clockTrusted: this.#clock.wallTrusted(),
+      bootMs: this.#clock.bootMs(),
     }
   }
 }
@@ -245,7 +271,11 @@ function denseRun(open: readonly Stored[], maxBytes: number): readonly Stored[] 
   for (const row of open) {
     const last = run.at(-1)
     bytes += payloadBytes(row)
-    if (last !== undefined && (bytes > maxBytes || row.position !== last.position + 1 || row.epoch !== last.epoch || run.length >= READ_MESSAGES)) break
+    if (
+      last !== undefined &&
+      (bytes > maxBytes || row.position !== last.position + 1 || row.epoch !== last.epoch || run.length >= READ_MESSAGES)
+    )
+      break
     run.push(row)
   }
   return run

@@ -65,7 +65,10 @@ export class Bench {
   async stop(): Promise<void> {
     const stopped = this.relay.stop(this.clock.monotonicMs() + 10_000)
     let done = false
-    stopped.then(() => (done = true), () => (done = true))
+    stopped.then(
+      () => (done = true),
+      () => (done = true),
+    )
     for (let steps = 0; !done && steps < 200; steps += 1) await this.pass(100)
     await stopped
   }

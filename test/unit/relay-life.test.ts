@@ -32,7 +32,8 @@ function linesUpTo(count: number): string[] {
 describe('relay: two lives of one id', () => {
   it('being fenced once, as by an old life of our own, is got over quickly', async () => {
     const bench = new Bench()
-    bench.kafka.fault = (call) => (call.kind === 'transact' && calls(bench, 'transact') === 1 ? kafkaFailure('fenced', 'a newer producer began') : undefined)
+    bench.kafka.fault = (call) =>
+      call.kind === 'transact' && calls(bench, 'transact') === 1 ? kafkaFailure('fenced', 'a newer producer began') : undefined
     bench.outbox.append('normal', ...lines(2))
     await bench.start()
     await bench.until(() => drained(bench), 5_000)
@@ -51,7 +52,7 @@ describe('relay: two lives of one id', () => {
     }
     const tries = calls(bench, 'begin') - 60
     assert.ok(tries <= 60, `${tries} lives in ${(bench.clock.monotonicMs() - before) / 60_000} minutes`)
-    const said = bench.log.map(({ fields }) => (fields as { reason?: string; remedy?: string }))
+    const said = bench.log.map(({ fields }) => fields as { reason?: string; remedy?: string })
     const named = said.find(({ reason }) => reason?.includes('another gateway uses the id "gw-001"') === true)
     assert.equal(named?.remedy, 'give each box its own gateway.id')
     await bench.until(() => drained(bench), HOUR, 1_000)
@@ -71,7 +72,10 @@ describe('relay: two lives of one id', () => {
     const clone = await bench.kafka.begin({ requestMs: 1, transactionMs: 1 }, new AbortController().signal)
     await clone.topicFacts('device-logs')
     const record = { topic: 'device-logs', partition: 0, key: 'pump-7', value: Buffer.from('line'), timestampMs: 0, headers: [] }
-    await clone.transact([record, record, record], new Map([[bench.outbox.rows('normal')[0]?.epoch ?? '', new Map([['normal', 4] as const])]]))
+    await clone.transact(
+      [record, record, record],
+      new Map([[bench.outbox.rows('normal')[0]?.epoch ?? '', new Map([['normal', 4] as const])]]),
+    )
     await bench.until(() => drained(bench))
     assert.equal(bench.kafka.committedRecords().length, 5)
     await bench.stop()
@@ -112,7 +116,11 @@ describe('relay: two lives of one id', () => {
 })
 
 describe('relay: pace', () => {
-  for (const [transaction, most] of [[{ maxBytes: 4 << 20, lingerMs: 500, perSecond: 2 }, 122], [{ maxBytes: 4 << 20, lingerMs: 3_000, perSecond: 2 }, 22], [{ maxBytes: 4 << 20, lingerMs: 0, perSecond: 10 }, 602]] as const) {
+  for (const [transaction, most] of [
+    [{ maxBytes: 4 << 20, lingerMs: 500, perSecond: 2 }, 122],
+    [{ maxBytes: 4 << 20, lingerMs: 3_000, perSecond: 2 }, 22],
+    [{ maxBytes: 4 << 20, lingerMs: 0, perSecond: 10 }, 602],
+  ] as const) {
     it(`a trickle goes in at most ${most} transactions a minute with linger ${transaction.lingerMs} ms and ${transaction.perSecond} a second`, async () => {
       const bench = new Bench({ transaction })
       await bench.start()
@@ -155,7 +163,10 @@ describe('relay: changes while it runs', () => {
     bench.relay = bench.newRelay({ kafka: undefined })
     bench.outbox.append('normal', ...lines(2))
     await bench.start()
-    assert.deepEqual([bench.relay.state().phase, bench.relay.state().reason, bench.relay.state().remedy], ['idle', 'no Kafka broker is named', 'set kafka.brokers'])
+    assert.deepEqual(
+      [bench.relay.state().phase, bench.relay.state().reason, bench.relay.state().remedy],
+      ['idle', 'no Kafka broker is named', 'set kafka.brokers'],
+    )
     bench.relay.connectTo(bench.kafka)
     await bench.until(() => drained(bench))
     assert.equal(bench.relay.state().reason, undefined)
@@ -231,7 +242,10 @@ describe('relay: changes while it runs', () => {
     bench.outbox.append('normal', ...lines(2))
     await bench.until(() => drained(bench))
     assert.equal(calls(bench, 'committed'), 0)
-    assert.deepEqual(bench.kafka.committedRecords().map((record) => record.headers.some(([name]) => name === 'redelivery')), [false, false, false, true, true, true, false, false])
+    assert.deepEqual(
+      bench.kafka.committedRecords().map((record) => record.headers.some(([name]) => name === 'redelivery')),
+      [false, false, false, true, true, true, false, false],
+    )
     assert.equal(bench.relay.state().redeliveryPossible, 3)
     await bench.stop()
   })
@@ -248,7 +262,7 @@ describe('relay: changes while it runs', () => {
 })
 
 describe('relay: the clock', () => {
-  it('log path 22: while the clock can\'t be right, records wait, and it is said', async () => {
+  it("log path 22: while the clock can't be right, records wait, and it is said", async () => {
     const bench = new Bench({}, new FakeClock({ wallMs: 90_000, bootMs: 20_000, wallTrusted: false }))
     bench.outbox.append('normal', ...lines(2))
     await bench.start()
@@ -272,14 +286,16 @@ describe('relay: the clock', () => {
     bench.outbox.append('normal', ...lines(2))
     await bench.start()
     await bench.until(() => drained(bench))
-    for (const record of bench.kafka.committedRecords()) assert.ok(record.headers.some(([name, value]) => name === 'clock' && value === 'unsynced'))
+    for (const record of bench.kafka.committedRecords())
+      assert.ok(record.headers.some(([name, value]) => name === 'clock' && value === 'unsynced'))
     await bench.stop()
   })
 
-  it('log path 22: a clock far ahead of Kafka\'s is an alarm that names it, never a dead letter, and heals', async () => {
+  it("log path 22: a clock far ahead of Kafka's is an alarm that names it, never a dead letter, and heals", async () => {
     const bench = new Bench()
     let brokerMs = bench.clock.wallMs() - DAY
-    bench.kafka.refuses = (record) => (record.timestampMs > brokerMs + HOUR ? 'INVALID_TIMESTAMP: the timestamp is out of range' : undefined)
+    bench.kafka.refuses = (record) =>
+      record.timestampMs > brokerMs + HOUR ? 'INVALID_TIMESTAMP: the timestamp is out of range' : undefined
     bench.outbox.append('normal', ...lines(300))
     await bench.start()
     await bench.pass(10 * 60_000)
@@ -306,6 +322,7 @@ describe('relay: the clock', () => {
     const records = bench.kafka.committedRecords()
     assert.equal(records.length, 302)
     assert.equal(records.filter((record) => record.headers.some(([name]) => name === 'clock')).length, 300)
+    assert.deepEqual(bench.log, [])
     assert.ok(records[0]?.headers.some(([name, value]) => name === 'ts' && value === new Date(received).toISOString()))
     await bench.stop()
   })

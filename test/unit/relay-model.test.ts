@@ -14,9 +14,21 @@ import type { OutboxFault } from '../fakes/outbox-reader.ts'
 import { Bench, RELAY_SETTINGS } from '../fakes/relay-bench.ts'
 
 type Act =
-  | { readonly act: 'append'; readonly lane: DeviceLane; readonly device: number; readonly count: number; readonly bytes: number; readonly poison: boolean }
+  | {
+      readonly act: 'append'
+      readonly lane: DeviceLane
+      readonly device: number
+      readonly count: number
+      readonly bytes: number
+      readonly poison: boolean
+    }
   | { readonly act: 'pass'; readonly ms: number }
-  | { readonly act: 'kafka'; readonly call: KafkaCall['kind']; readonly fault: Exclude<KafkaFault, object> | 'alarm' | 'fenced'; readonly times: number }
+  | {
+      readonly act: 'kafka'
+      readonly call: KafkaCall['kind']
+      readonly fault: Exclude<KafkaFault, object> | 'alarm' | 'fenced'
+      readonly times: number
+    }
   | { readonly act: 'slow'; readonly ms: number }
   | { readonly act: 'evict'; readonly lane: DeviceLane; readonly count: number }
   | { readonly act: 'crash'; readonly outbox: OutboxFault | undefined }
@@ -25,18 +37,47 @@ type Act =
 
 const lane = fc.constantFrom(...DEVICE_LANES)
 const acts = fc.oneof(
-  { weight: 8, arbitrary: fc.record({ act: fc.constant('append' as const), lane, device: fc.nat(4), count: fc.integer({ min: 1, max: 20 }), bytes: fc.constantFrom(1, 100, 3_000), poison: fc.boolean().map(() => false) }) },
-  { weight: 1, arbitrary: fc.record({ act: fc.constant('append' as const), lane, device: fc.nat(4), count: fc.constant(1), bytes: fc.constantFrom(10, 30_000), poison: fc.boolean() }) },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      act: fc.constant('append' as const),
+      lane,
+      device: fc.nat(4),
+      count: fc.integer({ min: 1, max: 20 }),
+      bytes: fc.constantFrom(1, 100, 3_000),
+      poison: fc.boolean().map(() => false),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      act: fc.constant('append' as const),
+      lane,
+      device: fc.nat(4),
+      count: fc.constant(1),
+      bytes: fc.constantFrom(10, 30_000),
+      poison: fc.boolean(),
+    }),
+  },
   { weight: 8, arbitrary: fc.record({ act: fc.constant('pass' as const), ms: fc.constantFrom(1, 50, 600, 5_000, 100_000) }) },
-  { weight: 6, arbitrary: fc.record({
-    act: fc.constant('kafka' as const),
-    call: fc.constantFrom('begin', 'facts', 'committed', 'transact', 'transact', 'transact'),
-    fault: fc.constantFrom('unreachable', 'answer-lost', 'left-open', 'prepared', 'aborted', 'hang', 'alarm', 'fenced'),
-    times: fc.integer({ min: 1, max: 3 }),
-  }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      act: fc.constant('kafka' as const),
+      call: fc.constantFrom('begin', 'facts', 'committed', 'transact', 'transact', 'transact'),
+      fault: fc.constantFrom('unreachable', 'answer-lost', 'left-open', 'prepared', 'aborted', 'hang', 'alarm', 'fenced'),
+      times: fc.integer({ min: 1, max: 3 }),
+    }),
+  },
   { weight: 2, arbitrary: fc.record({ act: fc.constant('slow' as const), ms: fc.constantFrom(0, 20, 900, 8_000) }) },
   { weight: 2, arbitrary: fc.record({ act: fc.constant('evict' as const), lane, count: fc.integer({ min: 1, max: 40 }) }) },
-  { weight: 3, arbitrary: fc.record({ act: fc.constant('crash' as const), outbox: fc.constantFrom(undefined, 'never-answer', 'apply-and-never-answer') }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      act: fc.constant('crash' as const),
+      outbox: fc.constantFrom(undefined, 'never-answer', 'apply-and-never-answer'),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ act: fc.constant('restart' as const) }) },
   { weight: 1, arbitrary: fc.record({ act: fc.constant('rival' as const) }) },
 ) as fc.Arbitrary<Act>
@@ -76,15 +117,20 @@ class Model {
   async #do(act: Act): Promise<void> {
     const { bench } = this
     switch (act.act) {
-      case 'append': return this.#append(act)
-      case 'pass': return bench.pass(act.ms)
-      case 'kafka': return void this.#faults.push({ call: act.call, fault: faultOf(act.fault), times: act.times })
-      case 'slow': return void (bench.kafka.latencyMs = () => act.ms)
+      case 'append':
+        return this.#append(act)
+      case 'pass':
+        return bench.pass(act.ms)
+      case 'kafka':
+        return void this.#faults.push({ call: act.call, fault: faultOf(act.fault), times: act.times })
+      case 'slow':
+        return void (bench.kafka.latencyMs = () => act.ms)
       case 'evict': {
         for (const { position } of bench.outbox.evict(act.lane, act.count)) this.#fates.set(`${act.lane}/${position}`, 'evicted')
         return
       }
-      case 'crash': return this.#crash(act.outbox)
+      case 'crash':
+        return this.#crash(act.outbox)
       case 'restart': {
         await bench.stop()
         bench.outbox.restart()
@@ -102,7 +148,8 @@ class Model {
     const text = `${act.poison ? 'poison' : 'fine'}-${'x'.repeat(act.bytes)}`
     const envelopes = Array.from({ length: act.count }, () => ({ device: `dev-${act.device}`, payload: Buffer.from(text) }))
     const isRefused = act.poison || act.bytes > 20_000
-    for (const { position } of this.bench.outbox.append(act.lane, ...envelopes)) this.#fates.set(`${act.lane}/${position}`, isRefused ? 'refused' : 'sent')
+    for (const { position } of this.bench.outbox.append(act.lane, ...envelopes))
+      this.#fates.set(`${act.lane}/${position}`, isRefused ? 'refused' : 'sent')
   }
 
   async #crash(fault: OutboxFault | undefined): Promise<void> {
@@ -122,7 +169,11 @@ class Model {
     const { bench } = this
     this.#faults.length = 0
     bench.kafka.latencyMs = undefined
-    await bench.until(() => DEVICE_LANES.every((name) => bench.outbox.rows(name).length === 0) && bench.outbox.rows('internal').length === 0, 3_600_000, 1_000)
+    await bench.until(
+      () => DEVICE_LANES.every((name) => bench.outbox.rows(name).length === 0) && bench.outbox.rows('internal').length === 0,
+      3_600_000,
+      1_000,
+    )
     await bench.stop()
   }
 
@@ -134,7 +185,8 @@ class Model {
       const key = keyOf(record)
       seen.set(key, (seen.get(key) ?? 0) + 1)
     }
-    for (const [key, fate] of this.#fates) assert.equal(seen.get(key) ?? 0, fate === 'sent' ? 1 : 0, `${key} (${fate}) is ${seen.get(key) ?? 0} times in Kafka`)
+    for (const [key, fate] of this.#fates)
+      assert.equal(seen.get(key) ?? 0, fate === 'sent' ? 1 : 0, `${key} (${fate}) is ${seen.get(key) ?? 0} times in Kafka`)
     assert.equal(seen.size, [...this.#fates.values()].filter((fate) => fate === 'sent').length)
     const letters = new Set(outbox.letters.map((letter) => `${letter.lane}/${letter.position}`))
     for (const [key, fate] of this.#fates) assert.equal(letters.has(key), fate === 'refused', `${key} is ${fate}`)

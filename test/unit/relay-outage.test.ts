@@ -68,7 +68,10 @@ describe('relay: outages', () => {
   it('log path 4: a topic without a leader is asked again until it has one', async () => {
     const bench = new Bench()
     let isLeaderless = true
-    bench.kafka.fault = (call) => (isLeaderless && call.kind === 'facts' && call.topic === 'device-logs' ? kafkaFailure('transient', 'the topic has no leader') : undefined)
+    bench.kafka.fault = (call) =>
+      isLeaderless && call.kind === 'facts' && call.topic === 'device-logs'
+        ? kafkaFailure('transient', 'the topic has no leader')
+        : undefined
     bench.outbox.append('normal', ...lines(3))
     await bench.start()
     await bench.pass(120_000)
@@ -342,7 +345,9 @@ describe('relay: positions that Kafka has forgotten', () => {
     bench.relay = bench.newRelay()
     await bench.start()
     await bench.until(() => drained(bench))
-    const marked = bench.kafka.committedRecords().filter((record) => record.headers.some(([name, value]) => name === 'redelivery' && value === 'possible'))
+    const marked = bench.kafka
+      .committedRecords()
+      .filter((record) => record.headers.some(([name, value]) => name === 'redelivery' && value === 'possible'))
     assert.equal(bench.kafka.committedRecords().length, 10)
     assert.equal(marked.length, 5)
     assert.equal(bench.relay.state().redeliveryPossible, 5)
@@ -371,7 +376,10 @@ describe('relay: positions that Kafka has forgotten', () => {
     bench.outbox.restart()
     await bench.start()
     await bench.until(() => drained(bench))
-    const marked = (lane: string): number => bench.kafka.committedRecords().filter((record) => record.headers[1]?.[1].includes(`:${lane}:`) && record.headers.some(([name]) => name === 'redelivery')).length
+    const marked = (lane: string): number =>
+      bench.kafka
+        .committedRecords()
+        .filter((record) => record.headers[1]?.[1].includes(`:${lane}:`) && record.headers.some(([name]) => name === 'redelivery')).length
     assert.equal(marked('normal'), 10_000)
     assert.ok(marked('urgent') >= 20 && marked('urgent') <= 22, `${marked('urgent')} of 200 kB are marked`)
     await bench.stop()

@@ -155,27 +155,30 @@ describe('pace', () => {
   })
 
   it('log path 15: the byte budget holds in every window', () => {
-    fc.assert(fc.property(fc.integer({ min: 2_000, max: 500_000 }), fc.array(fc.nat(400_000), { minLength: 20, maxLength: 60 }), (rate, wants) => {
-      const pace = new Pace({ ...SETTINGS, uplinkBytesPerSecond: rate })
-      const sent: { atMs: number; bytes: number }[] = []
-      let nowMs = 0
-      for (const want of wants) {
-        const waiting = { messages: 1, bytes: want, sinceMs: nowMs, cut: true }
-        nowMs += pace.delayMs(nowMs, waiting)
-        assert.ok(pace.delayMs(nowMs, waiting) < 0.001)
-        const bytes = Math.min(want, pace.sizeBytes())
-        pace.started(nowMs, bytes)
-        sent.push({ atMs: nowMs, bytes })
-      }
-      for (const [first, { atMs }] of sent.entries()) {
-        let bytes = 0
-        for (const one of sent.slice(first)) {
-          bytes += one.bytes
-          // A burst of one second, and the transaction that ends in debt.
-          assert.ok(bytes <= (rate * (one.atMs - atMs)) / 1_000 + rate * 3 + 1, `${bytes} bytes in ${one.atMs - atMs} ms at ${rate}/s`)
+    fc.assert(
+      fc.property(fc.integer({ min: 2_000, max: 500_000 }), fc.array(fc.nat(400_000), { minLength: 20, maxLength: 60 }), (rate, wants) => {
+        const pace = new Pace({ ...SETTINGS, uplinkBytesPerSecond: rate })
+        const sent: { atMs: number; bytes: number }[] = []
+        let nowMs = 0
+        for (const want of wants) {
+          const waiting = { messages: 1, bytes: want, sinceMs: nowMs, cut: true }
+          nowMs += pace.delayMs(nowMs, waiting)
+          assert.ok(pace.delayMs(nowMs, waiting) < 0.001)
+          const bytes = Math.min(want, pace.sizeBytes())
+          pace.started(nowMs, bytes)
+          sent.push({ atMs: nowMs, bytes })
         }
-      }
-    }), { numRuns: 50 })
+        for (const [first, { atMs }] of sent.entries()) {
+          let bytes = 0
+          for (const one of sent.slice(first)) {
+            bytes += one.bytes
+            // A burst of one second, and the transaction that ends in debt.
+            assert.ok(bytes <= (rate * (one.atMs - atMs)) / 1_000 + rate * 3 + 1, `${bytes} bytes in ${one.atMs - atMs} ms at ${rate}/s`)
+          }
+        }
+      }),
+      { numRuns: 50 },
+    )
   })
 
   it('the byte budget counts what is on the wire once the adapter says it: compression is not paid twice', () => {
@@ -204,16 +207,19 @@ describe('pace', () => {
   })
 
   it('timeouts stay within what brokers take, and a transaction outlasts its requests', () => {
-    fc.assert(fc.property(fc.array(fc.tuple(fc.nat(4 << 20), fc.nat(600_000), fc.boolean()), { maxLength: 60 }), (history) => {
-      const pace = new Pace(SETTINGS)
-      for (const [bytes, ms, ok] of history) {
-        if (ok) pace.committed(bytes, ms)
-        else pace.failed(bytes, ms, pace.timeouts())
-        const { requestMs, transactionMs } = pace.timeouts()
-        assert.ok(requestMs >= 30_000 && requestMs <= 300_000)
-        assert.ok(transactionMs >= 60_000 && transactionMs <= 600_000 && transactionMs >= 2 * requestMs)
-        assert.ok(pace.sizeBytes() >= 1 && pace.sizeBytes() <= 4 << 20)
-      }
-    }), { numRuns: 100 })
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.nat(4 << 20), fc.nat(600_000), fc.boolean()), { maxLength: 60 }), (history) => {
+        const pace = new Pace(SETTINGS)
+        for (const [bytes, ms, ok] of history) {
+          if (ok) pace.committed(bytes, ms)
+          else pace.failed(bytes, ms, pace.timeouts())
+          const { requestMs, transactionMs } = pace.timeouts()
+          assert.ok(requestMs >= 30_000 && requestMs <= 300_000)
+          assert.ok(transactionMs >= 60_000 && transactionMs <= 600_000 && transactionMs >= 2 * requestMs)
+          assert.ok(pace.sizeBytes() >= 1 && pace.sizeBytes() <= 4 << 20)
+        }
+      }),
+      { numRuns: 100 },
+    )
   })
 })

@@ -9,7 +9,8 @@ const WEIGHTS = { urgent: 4, normal: 4, deferred: 1, internal: 1 }
 
 function stored(position: number, bytes = 200, epoch = 'e1', device = 'dev'): Stored {
   return {
-    epoch, position,
+    epoch,
+    position,
     envelope: { device, stream: 's', topic: 't', payload: new Uint8Array(bytes), receivedMs: 0, clockTrusted: true, bootMs: 0 },
   }
 }
@@ -38,7 +39,13 @@ function outlook(queues: Partial<Record<Lane, readonly Stored[]>>, changes: Part
 }
 
 /** Bytes per lane that `transactions` plans in a row take of endless queues. */
-function shareOf(lanes: readonly Lane[], transactions: number, transactionBytes: number, weights = WEIGHTS, recordBytes = 200): Record<Lane, number> {
+function shareOf(
+  lanes: readonly Lane[],
+  transactions: number,
+  transactionBytes: number,
+  weights = WEIGHTS,
+  recordBytes = 200,
+): Record<Lane, number> {
   const bytes: Record<Lane, number> = { urgent: 0, normal: 0, deferred: 0, internal: 0 }
   const next: Record<Lane, number> = { urgent: 1, normal: 1, deferred: 1, internal: 1 }
   let shares: Shares = FIRST_SHARES
@@ -71,7 +78,8 @@ describe('plan', () => {
       const transactions = Math.ceil((8 << 20) / transactionBytes)
       const bytes = shareOf(['urgent', 'normal', 'deferred', 'internal'], Math.min(transactions, 4_000), transactionBytes)
       const unit = (bytes.urgent + bytes.normal + bytes.deferred + bytes.internal) / 10
-      for (const lane of LANES) assert.ok(Math.abs(bytes[lane] - WEIGHTS[lane] * unit) < unit * 0.35, `${lane}: ${bytes[lane]} of ${unit * 10}`)
+      for (const lane of LANES)
+        assert.ok(Math.abs(bytes[lane] - WEIGHTS[lane] * unit) < unit * 0.35, `${lane}: ${bytes[lane]} of ${unit * 10}`)
     })
   }
 
@@ -94,7 +102,13 @@ describe('plan', () => {
   })
 
   it('a partition that is full ends the lane, and the other lanes go on', () => {
-    const route = (lane: Lane, message: Stored): Route => ({ kind: 'send', topic: 't', partition: lane === 'normal' ? 0 : 1, bytes: sizeOf(message), partitionMax: { bytes: 1_000, messages: Infinity } })
+    const route = (lane: Lane, message: Stored): Route => ({
+      kind: 'send',
+      topic: 't',
+      partition: lane === 'normal' ? 0 : 1,
+      bytes: sizeOf(message),
+      partitionMax: { bytes: 1_000, messages: Infinity },
+    })
     const plan = planNext(outlook({ normal: run(20), urgent: run(4) }, { route }), FIRST_SHARES)
     assert.deepEqual(positionsOf(plan, 'normal'), [1, 2, 3, 4, 5])
     assert.deepEqual(positionsOf(plan, 'urgent'), [1, 2, 3, 4])
@@ -116,14 +130,23 @@ describe('plan', () => {
     const plan = planNext(outlook({ urgent: run(5), normal: run(5) }, { route }), FIRST_SHARES)
     assert.deepEqual(positionsOf(plan, 'urgent'), [1, 2])
     assert.deepEqual(positionsOf(plan, 'normal'), [1, 3, 5])
-    assert.deepEqual(plan.parts.find((part) => part.lane === 'normal')?.refused.map(({ stored: { position } }) => position), [2, 4])
+    assert.deepEqual(
+      plan.parts.find((part) => part.lane === 'normal')?.refused.map(({ stored: { position } }) => position),
+      [2, 4],
+    )
     assert.deepEqual([...(plan.parts.find((part) => part.lane === 'normal')?.ends ?? [])], [['e1', 5]])
     assert.equal(plan.cut, false)
   })
 
   it('older epochs go first, and the positions of each are kept apart', () => {
     const plan = planNext(outlook({ normal: [...run(2, 10, 'old'), ...run(3, 10, 'new', 3)] }), FIRST_SHARES)
-    assert.deepEqual([...(plan.parts[0]?.ends ?? [])], [['old', 2], ['new', 5]])
+    assert.deepEqual(
+      [...(plan.parts[0]?.ends ?? [])],
+      [
+        ['old', 2],
+        ['new', 5],
+      ],
+    )
   })
 
   it('the number of epochs is bounded, but the head of each lane may go', () => {
@@ -137,25 +160,43 @@ describe('plan', () => {
 
   it('whatever waits: lanes keep their order, limits hold, and something goes if anything can', () => {
     const sizes = fc.array(fc.integer({ min: 1, max: 3_000 }), { maxLength: 60 })
-    fc.assert(fc.property(fc.record({ urgent: sizes, normal: sizes, deferred: sizes, internal: sizes }), fc.integer({ min: 1, max: 20_000 }), fc.integer({ min: 1, max: 50 }), fc.integer({ min: 1, max: 6_000 }), (given, bytes, messages, partitionMaxBytes) => {
-      const queues = Object.fromEntries(LANES.map((lane) => [lane, given[lane].map((size, index) => stored(index + 1, size))]))
-      const route = (_: Lane, message: Stored): Route => ({ kind: 'send', topic: 't', partition: message.position % 3, bytes: sizeOf(message), partitionMax: { bytes: partitionMaxBytes, messages: Infinity } })
-      const plan = planNext(outlook(queues, { limits: { ...LIMITS, bytes, messages }, route }), FIRST_SHARES)
-      const waiting = LANES.reduce((sum, lane) => sum + given[lane].length, 0)
-      assert.equal(plan.messages > 0, waiting > 0)
-      assert.ok(plan.messages <= messages)
-      assert.ok(plan.bytes <= bytes || plan.messages === 1)
-      const inPartition = [0, 0, 0]
-      const countOf = [0, 0, 0]
-      for (const part of plan.parts) {
-        assert.deepEqual(part.records.map((record) => record.stored.position), Array.from({ length: part.taken }, (_, index) => index + 1))
-        for (const record of part.records) {
-          inPartition[record.partition] = (inPartition[record.partition] ?? 0) + record.bytes
-          countOf[record.partition] = (countOf[record.partition] ?? 0) + 1
-        }
-      }
-      for (const [partition, sum] of inPartition.entries()) assert.ok(sum <= partitionMaxBytes || countOf[partition] === 1)
-      assert.equal(plan.cut, plan.messages < waiting)
-    }), { numRuns: 200 })
+    fc.assert(
+      fc.property(
+        fc.record({ urgent: sizes, normal: sizes, deferred: sizes, internal: sizes }),
+        fc.integer({ min: 1, max: 20_000 }),
+        fc.integer({ min: 1, max: 50 }),
+        fc.integer({ min: 1, max: 6_000 }),
+        (given, bytes, messages, partitionMaxBytes) => {
+          const queues = Object.fromEntries(LANES.map((lane) => [lane, given[lane].map((size, index) => stored(index + 1, size))]))
+          const route = (_: Lane, message: Stored): Route => ({
+            kind: 'send',
+            topic: 't',
+            partition: message.position % 3,
+            bytes: sizeOf(message),
+            partitionMax: { bytes: partitionMaxBytes, messages: Infinity },
+          })
+          const plan = planNext(outlook(queues, { limits: { ...LIMITS, bytes, messages }, route }), FIRST_SHARES)
+          const waiting = LANES.reduce((sum, lane) => sum + given[lane].length, 0)
+          assert.equal(plan.messages > 0, waiting > 0)
+          assert.ok(plan.messages <= messages)
+          assert.ok(plan.bytes <= bytes || plan.messages === 1)
+          const inPartition = [0, 0, 0]
+          const countOf = [0, 0, 0]
+          for (const part of plan.parts) {
+            assert.deepEqual(
+              part.records.map((record) => record.stored.position),
+              Array.from({ length: part.taken }, (_, index) => index + 1),
+            )
+            for (const record of part.records) {
+              inPartition[record.partition] = (inPartition[record.partition] ?? 0) + record.bytes
+              countOf[record.partition] = (countOf[record.partition] ?? 0) + 1
+            }
+          }
+          for (const [partition, sum] of inPartition.entries()) assert.ok(sum <= partitionMaxBytes || countOf[partition] === 1)
+          assert.equal(plan.cut, plan.messages < waiting)
+        },
+      ),
+      { numRuns: 200 },
+    )
   })
 })

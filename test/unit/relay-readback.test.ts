@@ -8,19 +8,38 @@ const DAY = 86_400_000
 
 function epoch(clock: FakeClock, changes: Partial<EpochState> = {}): EpochState {
   const nowMs = clock.wallMs()
-  return { epoch: 'e1', bootId: 'b', createdMs: nowMs, touchedMs: nowMs, lanes: { normal: { first: 11, last: 20 }, urgent: { first: 5, last: 5 } }, ...changes }
+  return {
+    epoch: 'e1',
+    bootId: 'b',
+    createdMs: nowMs,
+    touchedMs: nowMs,
+    lanes: { normal: { first: 11, last: 20 }, urgent: { first: 5, last: 5 } },
+    ...changes,
+  }
 }
 
 describe('read back', () => {
   it('lanes advance to what is committed, within the epoch', () => {
     const back = new ReadBack(new FakeClock())
-    const advances = back.read(epoch(new FakeClock()), new Map([['normal', 16], ['deferred', 9]]))
+    const advances = back.read(
+      epoch(new FakeClock()),
+      new Map([
+        ['normal', 16],
+        ['deferred', 9],
+      ]),
+    )
     assert.deepEqual(advances, [{ lane: 'normal', epoch: 'e1', position: 15 }])
   })
 
-  it('log path 31: never beyond the epoch\'s last message, nor below its first', () => {
+  it("log path 31: never beyond the epoch's last message, nor below its first", () => {
     const back = new ReadBack(new FakeClock())
-    const advances = back.read(epoch(new FakeClock()), new Map([['normal', 90], ['urgent', 5]]))
+    const advances = back.read(
+      epoch(new FakeClock()),
+      new Map([
+        ['normal', 90],
+        ['urgent', 5],
+      ]),
+    )
     assert.deepEqual(advances, [{ lane: 'normal', epoch: 'e1', position: 20 }])
   })
 
@@ -29,7 +48,7 @@ describe('read back', () => {
     ['touched five days ago', -5 * DAY, true, false],
     ['touched seven days ago', -7 * DAY, true, true],
     ['touched in the future: a clock was wrong', DAY, true, true],
-    ['while the clock can\'t be right', 0, false, true],
+    ["while the clock can't be right", 0, false, true],
   ] as const) {
     it(`an epoch of an earlier start without positions, ${name}: ${doubtful ? '' : 'not '}in doubt`, () => {
       const clock = new FakeClock({ wallTrusted: isTrusted })
@@ -42,7 +61,7 @@ describe('read back', () => {
     })
   }
 
-  it('a doubt holds for one transaction\'s worth of bytes, and says the same when asked again', () => {
+  it("a doubt holds for one transaction's worth of bytes, and says the same when asked again", () => {
     const clock = new FakeClock()
     const back = new ReadBack(clock)
     const state = epoch(clock, { touchedMs: 0 })

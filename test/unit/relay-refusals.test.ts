@@ -25,7 +25,8 @@ function lives(bench: Bench): number {
 }
 
 function poisonous(bench: Bench): void {
-  bench.kafka.refuses = (record) => (textOf(record).startsWith('poison') && record.topic === 'device-logs' ? 'a record is not valid' : undefined)
+  bench.kafka.refuses = (record) =>
+    textOf(record).startsWith('poison') && record.topic === 'device-logs' ? 'a record is not valid' : undefined
 }
 
 describe('relay: poison', () => {
@@ -36,8 +37,14 @@ describe('relay: poison', () => {
     bench.outbox.append('normal', ...texts.map((text) => message(text)))
     await bench.start()
     await bench.until(() => drained(bench))
-    assert.deepEqual(bench.kafka.committedRecords('device-logs').map(textOf), texts.filter((text) => text !== 'poison'))
-    assert.deepEqual(bench.outbox.letters.map(({ position, reason }) => [position, reason]), [[378, 'a record is not valid']])
+    assert.deepEqual(
+      bench.kafka.committedRecords('device-logs').map(textOf),
+      texts.filter((text) => text !== 'poison'),
+    )
+    assert.deepEqual(
+      bench.outbox.letters.map(({ position, reason }) => [position, reason]),
+      [[378, 'a record is not valid']],
+    )
     assert.ok(lives(bench) <= 14, `${lives(bench)} lives`)
     assert.equal(bench.relay.state().deadLettered, 1)
     assert.equal(bench.outbox.balance, 0)
@@ -55,8 +62,11 @@ describe('relay: poison', () => {
     assert.equal(notice?.key, 'pump-7')
     assert.equal(notice.value.length, 16 * 1_024)
     assert.deepEqual(notice.headers.slice(3), [
-      ['type', 'dead-letter'], ['reason', 'a record is not valid'], ['letter-pos', '0000000000000001:normal:2'],
-      ['mqtt-topic', 'devices/dev-1/logs/app'], ['payload-bytes', '20006'],
+      ['type', 'dead-letter'],
+      ['reason', 'a record is not valid'],
+      ['letter-pos', '0000000000000001:normal:2'],
+      ['mqtt-topic', 'devices/dev-1/logs/app'],
+      ['payload-bytes', '20006'],
     ])
     await bench.stop()
   })
@@ -95,8 +105,15 @@ describe('relay: poison', () => {
     await bench.start()
     await bench.pass(1)
     for (let seconds = 0; seconds < 600; seconds += 5) await bench.pass(5_000)
-    assert.ok(bench.log.some(({ fields }) => /one record after the other of the topic "device-logs"/.test(String((fields as { reason?: string }).reason))))
-    assert.ok(bench.outbox.letters.length > 20 && bench.outbox.letters.length < 45, `${bench.outbox.letters.length} were set aside in ten minutes`)
+    assert.ok(
+      bench.log.some(({ fields }) =>
+        /one record after the other of the topic "device-logs"/.test(String((fields as { reason?: string }).reason)),
+      ),
+    )
+    assert.ok(
+      bench.outbox.letters.length > 20 && bench.outbox.letters.length < 45,
+      `${bench.outbox.letters.length} were set aside in ten minutes`,
+    )
     bench.kafka.refuses = undefined
     await bench.until(() => drained(bench))
     assert.equal(bench.relay.state().reason, undefined)
@@ -111,7 +128,9 @@ describe('relay: poison', () => {
     bench.kafka.fault = (call) => {
       if (call.kind !== 'transact') return undefined
       const bytes = call.records.reduce((sum, record) => sum + record.value.length, 0)
-      return bytes > limit ? kafkaFailure('rejected', 'the batch is larger than max.message.bytes', { refused: { topic: 'device-logs', partition: 0 } }) : undefined
+      return bytes > limit
+        ? kafkaFailure('rejected', 'the batch is larger than max.message.bytes', { refused: { topic: 'device-logs', partition: 0 } })
+        : undefined
     }
     bench.outbox.append('normal', ...Array.from({ length: 500 }, () => message('x'.repeat(1_000))))
     await bench.start()
@@ -124,42 +143,54 @@ describe('relay: poison', () => {
 
   it('a refusal that names no partition is searched for in the whole transaction', async () => {
     const bench = new Bench()
-    bench.kafka.fault = (call) => (call.kind === 'transact' && call.records.some((record) => textOf(record) === 'poison' && record.topic === 'device-logs') ? kafkaFailure('rejected', 'no') : undefined)
+    bench.kafka.fault = (call) =>
+      call.kind === 'transact' && call.records.some((record) => textOf(record) === 'poison' && record.topic === 'device-logs')
+        ? kafkaFailure('rejected', 'no')
+        : undefined
     bench.outbox.append('normal', ...Array.from({ length: 40 }, (_, index) => message(index === 11 ? 'poison' : 'fine', `dev-${index}`)))
     await bench.start()
     await bench.until(() => drained(bench))
-    assert.deepEqual(bench.outbox.letters.map(({ position }) => position), [12])
+    assert.deepEqual(
+      bench.outbox.letters.map(({ position }) => position),
+      [12],
+    )
     assert.equal(bench.kafka.committedRecords('device-logs').length, 39)
     await bench.stop()
   })
 
   it('whatever is poison: the search ends, blames only poison, and lets the innocent pass', () => {
-    fc.assert(fc.property(fc.array(fc.boolean(), { minLength: 1, maxLength: 200 }), (poison) => {
-      const refusals = new Refusals()
-      const where = { topic: 't', partition: 0 }
-      let left = poison
-      let refusedTimes = 0
-      while (left.length > 0) {
-        const sent = left.slice(0, refusals.limit(where))
-        assert.ok(sent.length > 0)
-        if (!sent.includes(true)) refusals.committed(where, sent.length)
-        else {
-          refusedTimes += 1
-          const isFound = refusals.refused(where, sent.length)
-          assert.equal(isFound, sent.length === 1)
-          if (!isFound) continue
+    fc.assert(
+      fc.property(fc.array(fc.boolean(), { minLength: 1, maxLength: 200 }), (poison) => {
+        const refusals = new Refusals()
+        const where = { topic: 't', partition: 0 }
+        let left = poison
+        let refusedTimes = 0
+        while (left.length > 0) {
+          const sent = left.slice(0, refusals.limit(where))
+          assert.ok(sent.length > 0)
+          if (!sent.includes(true)) refusals.committed(where, sent.length)
+          else {
+            refusedTimes += 1
+            const isFound = refusals.refused(where, sent.length)
+            assert.equal(isFound, sent.length === 1)
+            if (!isFound) continue
+          }
+          left = left.slice(sent.length)
         }
-        left = left.slice(sent.length)
-      }
-      const bad = poison.filter(Boolean).length
-      assert.ok(refusedTimes <= bad * (Math.log2(poison.length) + 2), `${refusedTimes} refusals for ${bad} of ${poison.length}`)
-      assert.equal(refusals.room('t'), 1)
-    }))
+        const bad = poison.filter(Boolean).length
+        assert.ok(refusedTimes <= bad * (Math.log2(poison.length) + 2), `${refusedTimes} refusals for ${bad} of ${poison.length}`)
+        assert.equal(refusals.room('t'), 1)
+      }),
+    )
   })
 
   it('a device that sends nothing but poison does not fill the uplink with notices', () => {
     const notices = new DeadLetterNotices()
-    const stored = { epoch: 'e', position: 1, envelope: { device: 'd', stream: 's', topic: 't', payload: new Uint8Array(1), receivedMs: 0, clockTrusted: true, bootMs: 0 } }
+    const stored = {
+      epoch: 'e',
+      position: 1,
+      envelope: { device: 'd', stream: 's', topic: 't', payload: new Uint8Array(1), receivedMs: 0, clockTrusted: true, bootMs: 0 },
+    }
     const about = (atMs: number) => notices.about({ stored, reason: 'no' }, 'normal', 0, atMs)
     const told = Array.from({ length: 1_000 }, () => about(1_000)).filter((notice) => notice !== undefined)
     assert.equal(told.length, 200)
@@ -177,10 +208,21 @@ describe('relay: what is known to be refused', () => {
     await bench.start()
     await bench.until(() => drained(bench))
     assert.deepEqual(bench.kafka.committedRecords('device-logs').map(textOf), ['one', 'two'])
-    assert.deepEqual(bench.outbox.letters.map(({ position }) => position), [2, 4])
-    assert.match(bench.outbox.letters[0]?.reason ?? '', /about 20\d\d\d bytes, and the topic "device-logs" takes 10000 \(max.message.bytes\)/)
+    assert.deepEqual(
+      bench.outbox.letters.map(({ position }) => position),
+      [2, 4],
+    )
+    assert.match(
+      bench.outbox.letters[0]?.reason ?? '',
+      /about 20\d\d\d bytes, and the topic "device-logs" takes 10000 \(max.message.bytes\)/,
+    )
     assert.equal(lives(bench), 1)
-    assert.ok(bench.kafka.calls.every((call) => call.kind !== 'transact' || call.records.every((record) => record.value.length < 20_000 || record.topic !== 'device-logs')))
+    assert.ok(
+      bench.kafka.calls.every(
+        (call) =>
+          call.kind !== 'transact' || call.records.every((record) => record.value.length < 20_000 || record.topic !== 'device-logs'),
+      ),
+    )
     await bench.stop()
   })
 
@@ -219,7 +261,10 @@ describe('relay: alarms', () => {
     bench.outbox.append('normal', message('one'))
     await bench.start()
     await bench.until(() => drained(bench))
-    bench.kafka.fault = (call) => (call.kind === 'transact' ? kafkaFailure('transient', 'we are not allowed to use the topic "device-logs"', { alarm: true, remedy: 'Grant the right.' }) : undefined)
+    bench.kafka.fault = (call) =>
+      call.kind === 'transact'
+        ? kafkaFailure('transient', 'we are not allowed to use the topic "device-logs"', { alarm: true, remedy: 'Grant the right.' })
+        : undefined
     bench.outbox.append('normal', message('two'))
     await bench.until(() => bench.relay.state().phase === 'alarmed')
     for (let minutes = 0; minutes < 60; minutes += 1) await bench.pass(60_000)
@@ -236,8 +281,16 @@ describe('relay: alarms', () => {
   for (const [name, change, reason] of [
     ['a missing topic', (bench: Bench) => bench.kafka.topics.delete('device-logs'), /the topic "device-logs" does not exist/],
     ['missing positions', (bench: Bench) => bench.kafka.topics.delete('edge.positions'), /the topic "edge.positions" does not exist/],
-    ['positions with too few partitions', (bench: Bench) => bench.kafka.topics.set('edge.positions', { partitions: 3 }), /has 3 of the 4 partitions/],
-    ['a compacted topic', (bench: Bench) => bench.kafka.topics.set('device-logs', { partitions: 3, cleanupPolicy: 'compact,delete' }), /"device-logs" is compacted/],
+    [
+      'positions with too few partitions',
+      (bench: Bench) => bench.kafka.topics.set('edge.positions', { partitions: 3 }),
+      /has 3 of the 4 partitions/,
+    ],
+    [
+      'a compacted topic',
+      (bench: Bench) => bench.kafka.topics.set('device-logs', { partitions: 3, cleanupPolicy: 'compact,delete' }),
+      /"device-logs" is compacted/,
+    ],
   ] as const) {
     it(`${name} is an alarm with the command that mends it, before anything is sent`, async () => {
       const bench = new Bench()
@@ -258,7 +311,13 @@ describe('relay: alarms', () => {
   it('a missing topic of our own holds up the internal lane only', async () => {
     const bench = new Bench()
     bench.kafka.topics.delete('edge.events')
-    bench.outbox.submitInternal({ destination: 'events', key: 'gw-001', value: Buffer.from('{}'), headers: [], receivedMs: bench.clock.wallMs() })
+    bench.outbox.submitInternal({
+      destination: 'events',
+      key: 'gw-001',
+      value: Buffer.from('{}'),
+      headers: [],
+      receivedMs: bench.clock.wallMs(),
+    })
     for (let count = 0; count < 10; count += 1) {
       bench.outbox.append('normal', message('line'))
       if (count === 0) await bench.start()
@@ -279,7 +338,12 @@ describe('relay: alarms', () => {
   it('a topic of a template that is missing holds up its lane, and the others go on', async () => {
     const bench = new Bench({ topic: 'logs.{stream}', allowedTopics: ['logs.app', 'logs.sys'] })
     bench.kafka.topics.set('logs.app', { partitions: 1 })
-    bench.outbox.append('normal', { ...message('one'), stream: 'app' }, { ...message('two'), stream: 'sys' }, { ...message('three'), stream: 'app' })
+    bench.outbox.append(
+      'normal',
+      { ...message('one'), stream: 'app' },
+      { ...message('two'), stream: 'sys' },
+      { ...message('three'), stream: 'app' },
+    )
     bench.outbox.append('urgent', { ...message('four'), stream: 'app' })
     await bench.start()
     await bench.pass(5_000)

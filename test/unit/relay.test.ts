@@ -9,11 +9,17 @@ describe('relay', () => {
     await bench.start()
     await bench.until(() => bench.outbox.rows('normal').length === 0)
     const records = bench.kafka.committedRecords('device-logs')
-    assert.deepEqual(records.map((record) => Buffer.from(record.value).toString()), ['one', 'two'])
+    assert.deepEqual(
+      records.map((record) => Buffer.from(record.value).toString()),
+      ['one', 'two'],
+    )
     const first = records[0]
     assert.equal(first?.key, 'pump-7')
     assert.deepEqual(first?.headers, [
-      ['gw', 'gw-001'], ['pos', '0000000000000001:normal:1'], ['ts', '2026-11-24T12:00:00.000Z'], ['mqtt-topic', 'devices/dev-1/logs/app'],
+      ['gw', 'gw-001'],
+      ['pos', '0000000000000001:normal:1'],
+      ['ts', '2026-11-24T12:00:00.000Z'],
+      ['mqtt-topic', 'devices/dev-1/logs/app'],
     ])
     assert.equal(first?.timestampMs, Date.UTC(2026, 10, 24, 12))
     assert.equal(bench.outbox.counts.delivered, 2)

@@ -116,7 +116,8 @@ function wordsFor({ name, message, broker }: ClientError): string {
     case 'KafkaJSConnectionClosedError': return `${where} closed the connection`
     case 'KafkaJSConnectionError': return `no connection to ${where}: ${withoutPrefix(message)}`
     case 'KafkaJSRequestTimeoutError': return `${where} did not answer: ${message}`
-    case 'KafkaJSGroupCoordinatorNotFound': return 'no broker could say where our coordinator is'
+    // An answer would have come out with its code: there was none.
+    case 'KafkaJSGroupCoordinatorNotFound': return 'the broker did not answer when asked for our coordinator'
     case 'KafkaJSBrokerNotFound': return `the cluster has no such broker: ${message}`
     default: return message
   }

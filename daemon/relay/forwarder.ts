@@ -97,13 +97,17 @@ export class Forwarder {
   /** Runs until `goesOn` says no, between two transactions. Rejects with a `LinkFailure`, or with what is fatal. */
   async run(link: Link, goesOn: () => boolean): Promise<void> {
     this.#parts.board.enter('reading-back')
-    this.#forgetReadAhead()
     this.#held.clear()
-    await this.#book.open(this.#positionsAt(link))
-    for (;;) {
-      const plan = await this.#next(link)
-      if (!goesOn() || (plan !== undefined && link.isStale(this.#parts.pace.timeouts()))) return
-      if (plan !== undefined) await this.#carryOut(link, plan)
+    try {
+      await this.#book.open(this.#positionsAt(link))
+      for (;;) {
+        const plan = await this.#next(link)
+        if (!goesOn() || (plan !== undefined && link.isStale(this.#parts.pace.timeouts()))) return
+        if (plan !== undefined) await this.#carryOut(link, plan)
+      }
+    } finally {
+      // It must be read again before it is sent; and an outage of days should not hold it in memory.
+      this.#forgetReadAhead()
     }
   }
 

@@ -34,7 +34,7 @@ export class LinkFailure extends Error {
     this.inDoubt = failure.inDoubt
   }
 
-  /** Kafka takes no record of that time. */
+  /** Kafka takes no record of that time. The port has no code for it; its words are held by the contract suite. */
   get aboutTime(): boolean {
     return this.class === 'refused' && /timestamp/i.test(`${this.message} ${messageOf(this.cause)}`)
   }

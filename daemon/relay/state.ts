@@ -1,5 +1,6 @@
 /** The relay's states, and what it tells of itself. */
 import type { Clock } from '../clock.ts'
+import { GatewayError } from '../errors.ts'
 import { LANES, type Lane, type Log } from '../ports.ts'
 import type { LinkFailure } from './failure.ts'
 import { Meter } from './meter.ts'
@@ -120,7 +121,9 @@ export class Board {
     if (this.#trouble?.reason === reason && this.#trouble.remedy === remedy) return
     const sinceMs = this.#trouble?.sinceMs ?? this.#clock.monotonicMs()
     this.#trouble = { reason, remedy, sinceMs }
-    this.#log.warn({ reason, remedy, err: cause?.cause }, 'forwarding to Kafka waits')
+    // What a port declared is said by the reason; a fault of our own program needs its stack.
+    const err = cause?.cause instanceof GatewayError ? undefined : cause?.cause
+    this.#log.warn({ reason, remedy, err }, 'forwarding to Kafka waits')
   }
 
   flowing(): void {

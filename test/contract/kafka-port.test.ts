@@ -107,6 +107,15 @@ function contract(name: string, make: MakeCluster): void {
       )
     })
 
+    it('a record of the far future is refused with words about its timestamp', async () => {
+      const [, life] = await begin('future')
+      await life.topicFacts('logs')
+      const refused = await failure(life.transact([recordOf('logs', 0, 'future', { timestampMs: Date.now() + 86_400_000 })], new Map()))
+      assert.deepEqual([refused.kind, refused.refused], ['rejected', { topic: 'logs', partition: 0 }])
+      assert.match(refused.message, /timestamp/i)
+      await life.close(500)
+    })
+
     it('a missing topic is an alarm with a remedy', async () => {
       const [, life] = await begin('missing')
       const missing = await failure(life.topicFacts('not-there'))
@@ -138,6 +147,7 @@ contract('the fake', async () => {
     logs: { partitions: 2 },
     small: { partitions: 1, maxMessageBytes: 2_000 },
   })
+  kafka.refuses = (record) => (record.timestampMs > Date.now() + 3_600_000 ? 'INVALID_TIMESTAMP' : undefined)
   return { kafka, read: async (topic) => kafka.committedRecords(topic).map(({ value }) => Buffer.from(value).toString()) }
 })
 

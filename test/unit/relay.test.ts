@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import * as relay from '../../daemon/relay/settings.ts'
+import * as guard from '../../store/protection.ts'
 import { Bench } from '../fakes/relay-bench.ts'
 
 describe('relay', () => {
+  it('log path 29: the outbox guards after a start what one transaction can hold', () => {
+    assert.equal(guard.TRANSACTION_MAX_MESSAGES, relay.TRANSACTION_MAX_MESSAGES)
+    assert.equal(guard.TRANSACTION_MAX_BYTES, relay.TRANSACTION_MAX_BYTES)
+  })
+
   it('log path: takes each message to Kafka once, in order, with the headers that consumers rely on', async () => {
     const bench = new Bench()
     bench.outbox.append('normal', { device: 'pump-7', payload: Buffer.from('one') }, { device: 'pump-7', payload: Buffer.from('two') })

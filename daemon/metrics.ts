@@ -28,13 +28,15 @@ function gatewayMetrics(snapshot: Snapshot): readonly Metric[] {
 }
 
 function intakeMetrics(snapshot: Snapshot): readonly Metric[] {
-  const { intake, sources } = snapshot
+  const { intake, ledger, sources } = snapshot
   const bySource = (pick: (name: string) => number): MetricSample[] => sources.map((source) => ({ labels: { source: source.name }, value: pick(source.name) }))
   return [
     counter('received_messages_total', 'Messages parsed since the start', bySource((name) => intake.bySource[name]?.messages ?? 0)),
     counter('received_bytes_total', 'Payload bytes parsed since the start', bySource((name) => intake.bySource[name]?.bytes ?? 0)),
     counter('accepted_messages_total', 'Messages accepted since the start', Object.entries(intake.accepted).map(([lane, counted]) => ({ labels: { lane }, value: counted.messages }))),
-    counter('shed_messages_total', 'Messages shed at the door since the start', SHED_REASONS.map((reason) => ({ labels: { reason }, value: intake.shed[reason]?.messages ?? 0 }))),
+    // By the ledger: what the buffer drops later (evicted, expired) never comes by the door again.
+    counter('shed_messages_total', 'Messages dropped, over all starts', SHED_REASONS.map((reason) => ({ labels: { reason }, value: ledger.shed[reason]?.messages ?? 0 }))),
+    counter('lost_messages_total', 'Messages lost with a damaged buffer, over all starts', one(ledger.lost.messages)),
     gauge('source_up', '1 while the source takes messages', sources.map((source) => ({ labels: { source: source.name }, value: source.state === 'up' ? 1 : 0 }))),
     gauge('source_connections', 'Open MQTT connections', sources.map((source) => ({ labels: { source: source.name }, value: source.connections }))),
     counter('source_refused_connects_total', 'Connects refused since the start', sources.flatMap((source) =>

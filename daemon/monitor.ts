@@ -6,7 +6,7 @@ import type { Clock } from './clock.ts'
 import type { Component } from './component.ts'
 import { messageOf } from './errors.ts'
 import { verdictOf, type Verdict } from './health.ts'
-import type { InternalRecord, Ledger, Log, OutboxState, SourceState } from './ports.ts'
+import type { InternalRecord, Ledger, LedgerTotals, Log, OutboxState, SourceState } from './ports.ts'
 import { Rates } from './rates.ts'
 import { statusDocument, type Identity, type IntakeFigures, type RelayStatus, type Snapshot } from './status.ts'
 
@@ -40,6 +40,8 @@ export class Monitor implements Component {
   #candidate: { readonly key: string; readonly sinceMs: number } | undefined
   #nextReportMs = 0
   #cancel: (() => void) | undefined
+  #totals: Pick<LedgerTotals, 'shed' | 'lost'> = { shed: {}, lost: { messages: 0, bytes: 0 } }
+  #asking = false
 
   constructor(watched: Watched, clock: Clock, log: Log) {
     this.#watched = watched
@@ -48,6 +50,7 @@ export class Monitor implements Component {
   }
 
   async start(): Promise<void> {
+    this.#totals = await this.#watched.ledger.totals()
     this.#lastCommitMs = this.#clock.monotonicMs()
     // The first totals go out soon after a start, so that a box that restarts often is still accounted for.
     this.#nextReportMs = this.#lastCommitMs + 60_000
@@ -85,6 +88,7 @@ export class Monitor implements Component {
       verdict: verdictOf({ wallMs, monotonicMs, phase: this.#phase, sources, outbox, lastCommitMs: this.#lastCommitMs, relay }),
       sources,
       intake: this.#watched.intake(),
+      ledger: this.#totals,
       outbox,
       relay,
       rates: {
@@ -99,15 +103,27 @@ export class Monitor implements Component {
   #tick(): void {
     const snapshot = this.snapshot()
     this.#noteCommits(snapshot.outbox)
+    this.#refreshTotals()
     this.#rates.add(snapshot.monotonicMs, {
       in: snapshot.intake.received.messages,
       out: sum(snapshot.relay.delivered) - snapshot.relay.delivered.internal,
-      shed: sum(messages(snapshot.intake.shed)),
+      shed: sum(messages(snapshot.ledger.shed)),
       used: snapshot.outbox.usedBytes,
     })
     this.#judge(snapshot)
     if (snapshot.monotonicMs >= this.#nextReportMs) this.#reportOnSchedule(snapshot)
     this.#cancel = this.#clock.after(TICK_MS, () => this.#tick())
+  }
+
+  /** An outbox that stands still answers late; the last totals stand until then. */
+  #refreshTotals(): void {
+    if (this.#asking) return
+    this.#asking = true
+    this.#watched.ledger
+      .totals()
+      .then((totals) => (this.#totals = totals))
+      .catch((error: unknown) => this.#log.debug({ err: messageOf(error) }, 'the ledger could not be read'))
+      .finally(() => (this.#asking = false))
   }
 
   #noteCommits(outbox: OutboxState): void {

@@ -1,6 +1,6 @@
 /** The status document: what `edgectl status --json`, the control socket and the status records say. */
 import { backlog, type RelayFigures, type Verdict } from './health.ts'
-import { LANES, type Counted, type DeviceLane, type Lane, type OutboxState, type ShedReason, type SourceState } from './ports.ts'
+import { LANES, type Counted, type DeviceLane, type Lane, type LedgerTotals, type OutboxState, type ShedReason, type SourceState } from './ports.ts'
 
 /** Raised when a field changes its meaning or goes away; new fields do not raise it. */
 export const STATUS_SCHEMA = 1
@@ -38,6 +38,8 @@ export interface Snapshot {
   readonly verdict: Verdict
   readonly sources: readonly SourceState[]
   readonly intake: IntakeFigures
+  /** Over all starts, also what was dropped in the buffer (evicted, expired); at most a second old. */
+  readonly ledger: Pick<LedgerTotals, 'shed' | 'lost'>
   readonly outbox: OutboxState
   readonly relay: RelayStatus
   readonly rates: { readonly inPerSecond: number; readonly outPerSecond: number; readonly shedPerSecond: number; readonly growthBytesPerSecond: number }

@@ -68,6 +68,7 @@ export function snapshot(change: Partial<Snapshot> = {}): Snapshot {
       accepted: { urgent: { messages: 1, bytes: 100 }, normal: { messages: 3, bytes: 300 }, deferred: { messages: 0, bytes: 0 } },
       shed: { oversize: { messages: 1, bytes: 100 } },
     },
+    ledger: { shed: { oversize: { messages: 1, bytes: 100 } }, lost: { messages: 0, bytes: 0 } },
     outbox: outboxState(),
     relay: relayStatus(),
     rates: { inPerSecond: 1.26, outPerSecond: 1, shedPerSecond: 0, growthBytesPerSecond: 0 },

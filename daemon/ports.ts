@@ -347,6 +347,8 @@ export interface KafkaFailure extends GatewayError {
  * close it and make a new one (its InitProducerId ends what hung).
  */
 export interface ProducerLife {
+  /** Bytes written to the sockets since the life began, after compression. */
+  readonly sentBytes: number
   /** Rejects with a `KafkaFailure` (alarm) naming the topic and the command that mends it. */
   topicFacts(topic: string): Promise<TopicFacts>
   /** murmur2 of the key, as in the Java client. `topicFacts` of the topic must have been asked before. */

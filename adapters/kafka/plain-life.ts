@@ -32,6 +32,10 @@ export class PlainLife implements ProducerLife {
     await connectToAny(this.#producer, this.#settings.brokers.length)
   }
 
+  get sentBytes(): number {
+    return this.#client.sockets.sentBytes
+  }
+
   topicFacts(topic: string): Promise<TopicFacts> {
     return this.#topics.facts(topic)
   }

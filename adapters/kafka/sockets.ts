@@ -17,6 +17,7 @@ export class Sockets {
   readonly #tls: TlsMaterial | undefined
   readonly #aliases: ReadonlyMap<string, string>
   #over: Error | undefined
+  #closedBytes = 0
 
   constructor(settings: KafkaClientSettings, tls: TlsMaterial | undefined, tap: Tap) {
     this.#tls = tls
@@ -35,9 +36,18 @@ export class Sockets {
     socket.setNoDelay(true)
     socket.setKeepAlive(true, KEEPALIVE_MS)
     this.#open.add(socket)
-    socket.once('close', () => this.#open.delete(socket))
+    socket.once('close', () => {
+      this.#open.delete(socket)
+      this.#closedBytes += socket.bytesWritten
+    })
     this.#tap.watch(socket)
     return socket
+  }
+
+  get sentBytes(): number {
+    let sum = this.#closedBytes
+    for (const socket of this.#open) sum += socket.bytesWritten
+    return sum
   }
 
   /** Cuts all connections, and lets no new one begin. Idempotent. */

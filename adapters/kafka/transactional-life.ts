@@ -56,6 +56,10 @@ export class TransactionalLife implements ProducerLife {
     this.#transaction = await this.#producer.transaction()
   }
 
+  get sentBytes(): number {
+    return this.#client.sockets.sentBytes
+  }
+
   topicFacts(topic: string): Promise<TopicFacts> {
     return this.#topics.facts(topic)
   }

@@ -276,7 +276,7 @@ export class Forwarder {
     }
     await filled
     pace.committed(plan.bytes, clock.monotonicMs() - startedMs)
-    if (sentBefore !== undefined && link.sentBytes !== undefined) pace.metered(plan.bytes, link.sentBytes - sentBefore)
+    pace.metered(plan.bytes, link.sentBytes - sentBefore)
     for (const epoch of transaction.positions.keys()) this.#readBack.decided(epoch)
     board.flowing()
     board.delivered(transaction.delivered)

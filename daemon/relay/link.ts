@@ -38,11 +38,6 @@ export interface LinkOptions {
   readonly noteAnswer: (ms: number) => void
 }
 
-/** What an adapter may tell beside the port: bytes that it wrote to its sockets since the life began. */
-interface Metered {
-  readonly sentBytes: number
-}
-
 export class Link {
   readonly #beganMs: number
   #usedMs: number
@@ -60,9 +55,9 @@ export class Link {
     return this.#options.timeouts
   }
 
-  /** Bytes on the wire since the life began, if the adapter counts them. */
-  get sentBytes(): number | undefined {
-    return (this.#life as Partial<Metered>).sentBytes
+  /** Bytes on the wire since the life began. */
+  get sentBytes(): number {
+    return this.#life.sentBytes
   }
 
   /**

@@ -104,7 +104,9 @@ export class Pace {
 
   /** A transaction of `bytes` took `wireBytes` on the wire: what was charged for it is put right. */
   metered(bytes: number, wireBytes: number): void {
-    this.#debtBytes = Math.max(0, this.#debtBytes + wireBytes - bytes * this.#wireRatio - TRANSACTION_BYTES)
+    if (this.#settings.uplinkBytesPerSecond !== Infinity) {
+      this.#debtBytes = Math.max(0, this.#debtBytes + wireBytes - bytes * this.#wireRatio - TRANSACTION_BYTES)
+    }
     const ratio = Math.max(0, wireBytes - TRANSACTION_BYTES) / Math.max(1, bytes)
     this.#wireRatio += FRESH * (clamp(ratio, WIRE_RATIO_LEAST, 2) - this.#wireRatio)
   }

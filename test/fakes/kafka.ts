@@ -194,6 +194,7 @@ class FakeLife implements ProducerLife {
   readonly #epoch: number
   readonly #partitions = new Map<string, number>()
   #isClosed = false
+  #sentBytes = 0
 
   constructor(kafka: FakeKafka, epoch: number) {
     this.#kafka = kafka
@@ -218,7 +219,12 @@ class FakeLife implements ProducerLife {
     return this.#kafka.committed(epoch)
   }
 
+  get sentBytes(): number {
+    return this.#sentBytes
+  }
+
   transact(records: readonly KafkaRecord[], positions: Positions): Promise<void> {
+    this.#sentBytes += records.reduce((sum, record) => sum + wireBytes(record), 0)
     if (this.#isClosed) throw new Error('the life was closed')
     return this.#kafka.transact(this.#epoch, records, positions)
   }

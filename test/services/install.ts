@@ -8,6 +8,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   etcd: 'etcd-server',
   etcdctl: 'etcd-client',
   kcat: 'kcat',
+  faketime: 'faketime',
   java: 'default-jre-headless',
   mvn: 'maven',
 };

@@ -77,7 +77,12 @@ export async function setUpBox(scope: ServiceScope, options: BoxOptions = {}): P
   scope.atEnd(async () => void (await gateway.end('SIGKILL')))
   const fetched = async (path: string): Promise<Response> => fetch(`http://127.0.0.1:${metricsPort}/${path}`)
   return {
-    port, configFile, dataDir, dir, topic, gateway,
+    port,
+    configFile,
+    dataDir,
+    dir,
+    topic,
+    gateway,
     log: () => readFile(logFile, 'utf8').catch(() => ''),
     configure: (patch) => {
       config = mergePatch(config, patch)
@@ -134,7 +139,11 @@ function samples(text: string): Map<string, number> {
 }
 
 /** Looks until `look` gives something true, and returns that. Rejects after a minute and a half, saying what did not come. */
-export async function until<Value>(what: string, look: () => Value | Promise<Value>, timeoutMs = 90_000): Promise<Exclude<Value, undefined | null | false>> {
+export async function until<Value>(
+  what: string,
+  look: () => Value | Promise<Value>,
+  timeoutMs = 90_000,
+): Promise<Exclude<Value, undefined | null | false>> {
   const deadline = performance.now() + timeoutMs
   let last: unknown
   for (;;) {
@@ -145,7 +154,8 @@ export async function until<Value>(what: string, look: () => Value | Promise<Val
     } catch (error) {
       last = error
     }
-    if (performance.now() > deadline) throw new Error(`waited in vain for: ${what}; last: ${last instanceof Error ? last.message : String(last)}`)
+    if (performance.now() > deadline)
+      throw new Error(`waited in vain for: ${what}; last: ${last instanceof Error ? last.message : String(last)}`)
     await sleep(50)
   }
 }
@@ -173,7 +183,10 @@ export function assertExact({ lost, duplicates, outOfOrder, altered }: Judgement
 }
 
 /** The program's exit code and what it said; for commands that may fail. */
-export function edgectlOf(box: Pick<Box, 'configFile'>, args: readonly string[]): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> {
+export function edgectlOf(
+  box: Pick<Box, 'configFile'>,
+  args: readonly string[],
+): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> {
   return new Promise((resolve) => {
     execFile(process.execPath, [EDGECTL, ...args, '--config', box.configFile], { maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
       resolve({ code: typeof error?.code === 'number' ? error.code : error === null ? 0 : 1, stdout, stderr })

@@ -125,9 +125,12 @@ export class Device {
     this.#ready = false
     clearInterval(this.#ping)
     if (this.#closed) return
-    setTimeout(() => {
-      if (!this.#closed) this.#dial()
-    }, RECONNECT_MS * (0.5 + Math.random()))
+    setTimeout(
+      () => {
+        if (!this.#closed) this.#dial()
+      },
+      RECONNECT_MS * (0.5 + Math.random()),
+    )
   }
 
   #receive(packet: Packet): void {

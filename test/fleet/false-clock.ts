@@ -20,7 +20,14 @@ export function falseClock(dir: string): FalseClock {
   const file = join(dir, 'clock')
   const offset = (ms: number): void => writeFileSync(file, `${ms < 0 ? '-' : '+'}${Math.abs(ms / 1_000)}`)
   return {
-    env: { LD_PRELOAD: library, FAKETIME_TIMESTAMP_FILE: file, FAKETIME_CACHE_DURATION: '1', FAKETIME_DONT_FAKE_MONOTONIC: '1', DONT_FAKE_MONOTONIC: '1', TZ: 'UTC' },
+    env: {
+      LD_PRELOAD: library,
+      FAKETIME_TIMESTAMP_FILE: file,
+      FAKETIME_CACHE_DURATION: '1',
+      FAKETIME_DONT_FAKE_MONOTONIC: '1',
+      DONT_FAKE_MONOTONIC: '1',
+      TZ: 'UTC',
+    },
     show: (wallMs) => offset(wallMs - Date.now()),
     setRight: () => offset(0),
   }

@@ -45,7 +45,10 @@ export class GatewayProgram {
   launch(): ChildProcess {
     const log = openSync(this.#logFile, 'a')
     const { program = PROGRAM, env } = this.#launch
-    const child = spawn(process.execPath, [program, 'run', '--config', this.#configFile], { stdio: ['ignore', log, log], env: { ...process.env, ...env } })
+    const child = spawn(process.execPath, [program, 'run', '--config', this.#configFile], {
+      stdio: ['ignore', log, log],
+      env: { ...process.env, ...env },
+    })
     closeSync(log)
     this.#child = child
     this.#exit = new Promise((resolve) => child.once('exit', (code, signal) => resolve(code ?? signal ?? 'unknown')))
@@ -87,8 +90,11 @@ export class GatewayProgram {
   async #untilReady(child: ChildProcess): Promise<void> {
     for (let attempt = 0; attempt < 600; attempt += 1) {
       const ended = child.exitCode ?? child.signalCode
-      if (ended !== null) throw new Error(`the gateway ended with ${ended} during its start; its log ends with:\n${lastLines(this.#logFile)}`)
-      const state = await this.status().then((status) => status.verdict.state).catch(() => 'starting')
+      if (ended !== null)
+        throw new Error(`the gateway ended with ${ended} during its start; its log ends with:\n${lastLines(this.#logFile)}`)
+      const state = await this.status()
+        .then((status) => status.verdict.state)
+        .catch(() => 'starting')
       if (state !== 'starting') return
       await sleep(50)
     }

@@ -23,7 +23,11 @@ export interface Published {
  * `sheddable` says how many messages of the same kind as this one were shed, by the ledger: acknowledged, counted
  * and not in Kafka. The ledger knows how many, not which; so that many missing ones are forgiven, where it is not 0.
  */
-export function judge(published: ReadonlyMap<string, Published>, consumed: readonly Consumed[], sheddable: (id: string) => number = () => 0): Judgement {
+export function judge(
+  published: ReadonlyMap<string, Published>,
+  consumed: readonly Consumed[],
+  sheddable: (id: string) => number = () => 0,
+): Judgement {
   const seen = new Set<string>()
   const duplicates: string[] = []
   const altered: string[] = []

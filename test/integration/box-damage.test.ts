@@ -1,7 +1,19 @@
 /** The buffer's files are torn, corrupt or gone: the daemon is up, says what is lost, takes new messages and obeys signals. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { cpSync, existsSync, openSync, closeSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync, writeSync, appendFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  openSync,
+  closeSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+  appendFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
 import { connect } from '../contract/mqtt-listen-kit.ts'
@@ -57,18 +69,33 @@ const wal = (dataDir: string): string => join(dataDir, 'outbox.db-wal')
 
 const DAMAGES: readonly Damage[] = [
   { title: 'log path 6: a half-written tail of the log', act: (dir) => appendFileSync(wal(dir), randomBytes(6_000)), lossless: true },
-  { title: 'log path 6: the shared memory file is garbage', act: (dir) => writeFileSync(`${db(dir)}-shm`, randomBytes(32_768)), lossless: true },
+  {
+    title: 'log path 6: the shared memory file is garbage',
+    act: (dir) => writeFileSync(`${db(dir)}-shm`, randomBytes(32_768)),
+    lossless: true,
+  },
   { title: 'log path 6: a torn write in the middle of the file', act: (dir) => scribble(db(dir), 16_384) },
   { title: 'log path 6: the file is cut off in the middle', act: (dir) => shorten(db(dir), 0.5) },
   { title: 'log path 6: the file is gone, its log is there', act: (dir) => rmSync(db(dir)) },
-  { title: 'log path 6: the file and its log are gone', act: (dir) => readdirSync(dir).filter((name) => name.startsWith('outbox.db')).forEach((name) => rmSync(join(dir, name))) },
+  {
+    title: 'log path 6: the file and its log are gone',
+    act: (dir) =>
+      readdirSync(dir)
+        .filter((name) => name.startsWith('outbox.db'))
+        .forEach((name) => rmSync(join(dir, name))),
+  },
   { title: 'log path 7: the file is empty', act: (dir) => truncateSync(db(dir), 0) },
   { title: 'log path 7: the file is garbage from its first byte', act: (dir) => writeFileSync(db(dir), randomBytes(100_000)) },
   { title: 'log path 7: state.db is garbage', act: (dir) => writeFileSync(join(dir, 'state.db'), randomBytes(20_000)), lossless: true },
 ]
 
 const SETTINGS: OutboxSettings = {
-  maxBytes: 2 ** 30, minFreeBytes: 2 ** 20, maxAgeMs: Infinity, commit: { maxDelayMs: 'auto', maxBytes: 2 ** 22 }, dedupe: undefined, ledgerMaxDevices: 1_000,
+  maxBytes: 2 ** 30,
+  minFreeBytes: 2 ** 20,
+  maxAgeMs: Infinity,
+  commit: { maxDelayMs: 'auto', maxBytes: 2 ** 22 },
+  dedupe: undefined,
+  ledgerMaxDevices: 1_000,
   lanes: { urgent: { whenFull: 'block' }, normal: { whenFull: 'block' }, deferred: { whenFull: 'drop-oldest' } },
 }
 
@@ -87,7 +114,9 @@ describe('a data directory that is not as we left it', { concurrency: 3 }, () =>
       const client = await connect(t, box.port)
       client.publish('devices/new/logs/app/new-1', 1)
       await client.take('puback')
-      await until('everything that was saved is in Kafka', async () => Object.values((await box.status()).lanes).every((lane) => lane.messages === 0))
+      await until('everything that was saved is in Kafka', async () =>
+        Object.values((await box.status()).lanes).every((lane) => lane.messages === 0),
+      )
       const { totals, equation } = await box.ledger()
       const consumed = (await box.consumed()).filter(({ key }) => key !== 'new')
       const { lost, duplicates, altered, outOfOrder } = judge(left.published, consumed)
@@ -97,7 +126,8 @@ describe('a data directory that is not as we left it', { concurrency: 3 }, () =>
       if (damage.lossless === true) assert.deepEqual(lost, [])
       else assert.match(await box.log(), /outbox\.db is (damaged|gone).*\d+ messages were saved, \d+ are lost/)
       // Where nothing at all could be read, the last note tells what there was, and says of when it is.
-      if (totals.lost.messages < lost.length) assert.match(await box.log(), /The last totals known apart from it are of .*nothing of it could be read/)
+      if (totals.lost.messages < lost.length)
+        assert.match(await box.log(), /The last totals known apart from it are of .*nothing of it could be read/)
       assert.equal(await box.gateway.end('SIGTERM'), 0)
       if (damage.lossless !== true) await keptAside(box)
     })
@@ -110,8 +140,14 @@ test('log path 6: wherever the file is cut off, the store opens', limit, () => {
   for (let cut = 1; cut <= 40; cut += 1) {
     const directory = join(scope.folder(), 'state')
     cpSync(left.dataDir, directory, { recursive: true })
-    truncateSync(db(directory), Math.floor((full * cut) / 41) - (cut * 511) % 4_096)
-    const { engine, state, lock, notices } = openStore({ directory, settings: SETTINGS, epoch: 'feedfeedfeedfeed', bootId: 'test', now: { wallMs: Date.now(), bootMs: 1, trusted: true } })
+    truncateSync(db(directory), Math.floor((full * cut) / 41) - ((cut * 511) % 4_096))
+    const { engine, state, lock, notices } = openStore({
+      directory,
+      settings: SETTINGS,
+      epoch: 'feedfeedfeedfeed',
+      bootId: 'test',
+      now: { wallMs: Date.now(), bootMs: 1, trusted: true },
+    })
     assert.match(notices.map(({ text }) => text).join(' '), /messages were saved, \d+ are lost/)
     for (const opened of [engine.db, state, lock]) opened.close()
   }

@@ -11,7 +11,9 @@ import { serviceScope, type KafkaService } from '../services/index.ts'
 
 const scope = serviceScope()
 const limit = { timeout: 180_000 }
-const UNLIMITED = { limits: { global: { bytesPerSecond: 'unlimited' }, perDevice: { messagesPerSecond: 'unlimited', bytesPerSecond: 'unlimited' } } }
+const UNLIMITED = {
+  limits: { global: { bytesPerSecond: 'unlimited' }, perDevice: { messagesPerSecond: 'unlimited', bytesPerSecond: 'unlimited' } },
+}
 let kafka: KafkaService
 
 before(async () => {
@@ -54,7 +56,10 @@ async function assertAllArrives(box: Box, fleet: Fleet): Promise<void> {
   assert.equal(result.inKafka, fleet.published.size)
   const { totals, equation } = await box.ledger()
   assert.ok(equation.holds)
-  assert.deepEqual(Object.keys(totals.shed).filter((reason) => reason !== 'duplicate'), [])
+  assert.deepEqual(
+    Object.keys(totals.shed).filter((reason) => reason !== 'duplicate'),
+    [],
+  )
 }
 
 test('log path 8: the daemon fills its disk to the last byte; when Kafka is back it goes on by itself', limit, async (t) => {
@@ -73,29 +78,33 @@ test('log path 8: the daemon fills its disk to the last byte; when Kafka is back
   await assertAllArrives(box, fleet)
 })
 
-test('log path 8: another program fills the disk: kill -9, a start and deletes work on it, and intake resumes when it is gone', limit, async (t) => {
-  const disk = mountSmallDisk(scope, 48)
-  const config = { ...UNLIMITED, buffer: { maxBytes: '40MiB', minFreeBytes: '1MiB' } }
-  const box = await setUpBox(scope, { kafka: kafka.endpoint, dataDir: join(disk.path, 'state'), config })
-  kafka.pause()
-  t.after(() => kafka.resume())
-  await box.gateway.start()
-  const fleet = thickFleet(box, 1_000)
-  fleet.start()
-  await until('acknowledgements', () => fleet.acknowledged > 1_000)
-  disk.fill()
-  await assertBlocked(box, /the disk is full|are free on the disk/)
-  await assertWithheld(t, box, fleet)
-  await box.gateway.end('SIGKILL')
-  await box.gateway.start()
-  await assertBlocked(box, /the disk is full|are free on the disk/)
-  const before = (await box.ledger()).totals
-  assert.ok(before.buffered.messages >= fleet.acknowledged)
-  kafka.resume()
-  await until('Kafka has what was buffered, and the disk is still full', async () => {
-    const { totals } = await box.ledger()
-    return totals.delivered.messages >= before.buffered.messages
-  })
-  disk.free()
-  await assertAllArrives(box, fleet)
-})
+test(
+  'log path 8: another program fills the disk: kill -9, a start and deletes work on it, and intake resumes when it is gone',
+  limit,
+  async (t) => {
+    const disk = mountSmallDisk(scope, 48)
+    const config = { ...UNLIMITED, buffer: { maxBytes: '40MiB', minFreeBytes: '1MiB' } }
+    const box = await setUpBox(scope, { kafka: kafka.endpoint, dataDir: join(disk.path, 'state'), config })
+    kafka.pause()
+    t.after(() => kafka.resume())
+    await box.gateway.start()
+    const fleet = thickFleet(box, 1_000)
+    fleet.start()
+    await until('acknowledgements', () => fleet.acknowledged > 1_000)
+    disk.fill()
+    await assertBlocked(box, /the disk is full|are free on the disk/)
+    await assertWithheld(t, box, fleet)
+    await box.gateway.end('SIGKILL')
+    await box.gateway.start()
+    await assertBlocked(box, /the disk is full|are free on the disk/)
+    const before = (await box.ledger()).totals
+    assert.ok(before.buffered.messages >= fleet.acknowledged)
+    kafka.resume()
+    await until('Kafka has what was buffered, and the disk is still full', async () => {
+      const { totals } = await box.ledger()
+      return totals.delivered.messages >= before.buffered.messages
+    })
+    disk.free()
+    await assertAllArrives(box, fleet)
+  },
+)

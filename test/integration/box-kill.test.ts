@@ -1,7 +1,7 @@
 /** The box is killed, stopped for a while, or its disk fails: what was acknowledged is safe, and nothing else is acknowledged. */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { before, test } from 'node:test'
+import { before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect, dial, publishPacket } from '../contract/mqtt-listen-kit.ts'
 import { assertExact, drained, judged, openBox, until, type Box } from '../fleet/box.ts'
@@ -28,7 +28,11 @@ async function idsInKafka(box: Box): Promise<string[]> {
 async function forwarded(box: Box, messages: number): Promise<string[]> {
   await until(`${messages} messages forwarded`, async () => {
     const { lanes } = await box.status()
-    return lanes['normal']?.messages === 0 && lanes['urgent']?.messages === 0 && (lanes['normal'].delivered + (await box.ledger()).totals.delivered.messages) >= messages
+    return (
+      lanes['normal']?.messages === 0 &&
+      lanes['urgent']?.messages === 0 &&
+      lanes['normal'].delivered + (await box.ledger()).totals.delivered.messages >= messages
+    )
   })
   return idsInKafka(box)
 }
@@ -62,116 +66,136 @@ test('log path 1: Kafka down, messages acknowledged, kill -9 three times: all ar
   assert.ok((await box.ledger()).equation.holds)
 })
 
-test('log path 21: a delivery marked DUP that was never stored is stored', limit, async (t) => {
-  const box = await openBox(scope, { kafka: kafka.endpoint })
-  const client = await connect(t, box.port)
-  client.publish(topicOf('pump-1'), 1, 1, { dup: true })
-  client.publish(topicOf('pump-2'), 2, 2, { dup: true })
-  assert.equal((await client.take('puback')).messageId, 1)
-  assert.equal((await client.take('pubrec')).messageId, 2)
-  client.send({ cmd: 'pubrel', messageId: 2 })
-  await client.take('pubcomp')
-  assert.deepEqual(await forwarded(box, 2), ['pump-1', 'pump-2'])
-})
+describe('kills, pauses and a failing disk', { concurrency: 4 }, () => {
+  test('log path 21: a delivery marked DUP that was never stored is stored', limit, async (t) => {
+    const box = await openBox(scope, { kafka: kafka.endpoint })
+    const client = await connect(t, box.port)
+    client.publish(topicOf('pump-1'), 1, 1, { dup: true })
+    client.publish(topicOf('pump-2'), 2, 2, { dup: true })
+    assert.equal((await client.take('puback')).messageId, 1)
+    assert.equal((await client.take('pubrec')).messageId, 2)
+    client.send({ cmd: 'pubrel', messageId: 2 })
+    await client.take('pubcomp')
+    assert.deepEqual(await forwarded(box, 2), ['pump-1', 'pump-2'])
+  })
 
-test('log path 21: without message ids a redelivery is a second acceptance; with ids it is dropped and counted', limit, async (t) => {
-  for (const [dedupe, expected] of [['none', ['pump-1', 'pump-1']], ['topic:{id}', ['pump-1']]] as const) {
-    const box = await openBox(scope, { kafka: kafka.endpoint, config: { buffer: { dedupe: { from: dedupe } } } })
-    const first = await connect(t, box.port)
-    first.publish(topicOf('pump-1'), 1)
-    await first.take('puback')
-    await box.gateway.end('SIGKILL')
-    await box.gateway.start()
-    const second = await connect(t, box.port)
-    second.publish(topicOf('pump-1'), 1, 1, { dup: true })
-    await second.take('puback')
-    assert.deepEqual(await forwarded(box, expected.length), expected)
-    const { totals, equation } = await box.ledger()
-    assert.equal(totals.shed.duplicate?.messages ?? 0, 2 - expected.length)
-    assert.ok(equation.holds)
-  }
-})
+  test('log path 21: without message ids a redelivery is a second acceptance; with ids it is dropped and counted', limit, async (t) => {
+    for (const [dedupe, expected] of [
+      ['none', ['pump-1', 'pump-1']],
+      ['topic:{id}', ['pump-1']],
+    ] as const) {
+      const box = await openBox(scope, { kafka: kafka.endpoint, config: { buffer: { dedupe: { from: dedupe } } } })
+      const first = await connect(t, box.port)
+      first.publish(topicOf('pump-1'), 1)
+      await first.take('puback')
+      await box.gateway.end('SIGKILL')
+      await box.gateway.start()
+      const second = await connect(t, box.port)
+      second.publish(topicOf('pump-1'), 1, 1, { dup: true })
+      await second.take('puback')
+      assert.deepEqual(await forwarded(box, expected.length), expected)
+      const { totals, equation } = await box.ledger()
+      assert.equal(totals.shed.duplicate?.messages ?? 0, 2 - expected.length)
+      assert.ok(equation.holds)
+    }
+  })
 
-test('log path 21: what a broker sends again after kill -9 of the gateway is kept', limit, async () => {
-  const mosquitto = await scope.mosquitto({ conf: ['max_queued_messages 100000'] })
-  const config = { mqtt: { listen: null, connect: { plant: { url: mosquitto.endpoint, clientId: 'gw', sessionExpiry: '1h' } } } }
-  const box = await openBox(scope, { kafka: kafka.endpoint, config })
-  await until('the session', async () => (await box.status()).sources[0]?.state === 'up')
-  const fleet = new Fleet({ host: '127.0.0.1', port: mosquitto.port, devices: 10, ratePerDevice: 30, noisyRate: 0, payloadOf: (device, sequence) => Buffer.from(`${device} ${sequence}`) })
-  scope.atEnd(() => fleet.close())
-  fleet.start()
-  for (const wanted of [150, 300, 450]) {
-    await until(`${wanted} published`, () => fleet.acknowledged >= wanted)
-    // What the broker sends now is unread at the kill, and comes again.
+  test('log path 21: what a broker sends again after kill -9 of the gateway is kept', limit, async () => {
+    const mosquitto = await scope.mosquitto({ conf: ['max_queued_messages 100000'] })
+    const config = { mqtt: { listen: null, connect: { plant: { url: mosquitto.endpoint, clientId: 'gw', sessionExpiry: '1h' } } } }
+    const box = await openBox(scope, { kafka: kafka.endpoint, config })
+    await until('the session', async () => (await box.status()).sources[0]?.state === 'up')
+    const fleet = new Fleet({
+      host: '127.0.0.1',
+      port: mosquitto.port,
+      devices: 10,
+      ratePerDevice: 30,
+      noisyRate: 0,
+      payloadOf: (device, sequence) => Buffer.from(`${device} ${sequence}`),
+    })
+    scope.atEnd(() => fleet.close())
+    fleet.start()
+    for (const wanted of [150, 300, 450]) {
+      await until(`${wanted} published`, () => fleet.acknowledged >= wanted)
+      // What the broker sends now is unread at the kill, and comes again.
+      box.gateway.signal('SIGSTOP')
+      await until('more published', () => fleet.acknowledged >= wanted + 50)
+      await box.gateway.end('SIGKILL')
+      await box.gateway.start()
+    }
+    fleet.quiet()
+    await until('the broker acknowledged all', () => fleet.pending === 0)
+    await until('all forwarded', async () => (await box.ledger()).totals.delivered.messages >= fleet.published.size)
+    const result = await judged(box, fleet)
+    assertExact(result)
+    assert.equal(result.inKafka, fleet.published.size)
+  })
+
+  test('log path 10: a gateway that was stopped for longer than the keepalive gives no stale acknowledgement', limit, async (t) => {
+    const box = await openBox(scope, { kafka: kafka.endpoint })
+    const old = await connect(t, box.port, { clientId: 'pump', clean: false, keepalive: 1 })
     box.gateway.signal('SIGSTOP')
-    await until('more published', () => fleet.acknowledged >= wanted + 50)
+    old.publish(topicOf('pump-1'), 7)
+    // Longer than the keepalive's grace: the device has given the connection up, and made a new one.
+    await sleep(2_500)
+    old.socket.resetAndDestroy()
+    const next = await dial(t, box.port)
+    next.send(
+      { cmd: 'connect', clientId: 'pump', clean: false, keepalive: 1 },
+      publishPacket(topicOf('pump-2'), 7),
+      publishPacket(topicOf('pump-1'), 8),
+    )
+    box.gateway.signal('SIGCONT')
+    assert.equal((await next.take('connack')).returnCode, 0)
+    const first = await next.takeIds('puback', 2)
+    await next.ping()
     await box.gateway.end('SIGKILL')
+    assert.deepEqual(first, [7, 8])
+    assert.equal(next.received.filter(({ cmd }) => cmd === 'puback').length, 0, 'one acknowledgement for each publish of this connection')
     await box.gateway.start()
-  }
-  fleet.quiet()
-  await until('the broker acknowledged all', () => fleet.pending === 0)
-  await until('all forwarded', async () => (await box.ledger()).totals.delivered.messages >= fleet.published.size)
-  const result = await judged(box, fleet)
-  assertExact(result)
-  assert.equal(result.inKafka, fleet.published.size)
-})
+    assert.deepEqual(await forwarded(box, 2), ['pump-1', 'pump-2'])
+  })
 
-test('log path 10: a gateway that was stopped for longer than the keepalive gives no stale acknowledgement', limit, async (t) => {
-  const box = await openBox(scope, { kafka: kafka.endpoint })
-  const old = await connect(t, box.port, { clientId: 'pump', clean: false, keepalive: 1 })
-  box.gateway.signal('SIGSTOP')
-  old.publish(topicOf('pump-1'), 7)
-  // Longer than the keepalive's grace: the device has given the connection up, and made a new one.
-  await sleep(2_500)
-  old.socket.resetAndDestroy()
-  const next = await dial(t, box.port)
-  next.send({ cmd: 'connect', clientId: 'pump', clean: false, keepalive: 1 }, publishPacket(topicOf('pump-2'), 7), publishPacket(topicOf('pump-1'), 8))
-  box.gateway.signal('SIGCONT')
-  assert.equal((await next.take('connack')).returnCode, 0)
-  const first = await next.takeIds('puback', 2)
-  await next.ping()
-  await box.gateway.end('SIGKILL')
-  assert.deepEqual(first, [7, 8])
-  assert.equal(next.received.filter(({ cmd }) => cmd === 'puback').length, 0, 'one acknowledgement for each publish of this connection')
-  await box.gateway.start()
-  assert.deepEqual(await forwarded(box, 2), ['pump-1', 'pump-2'])
-})
+  test(
+    'log path 10: devices whose gateway stood still for longer than their keepalive come back, nothing lost or doubled',
+    limit,
+    async () => {
+      const box = await openBox(scope, { kafka: kafka.endpoint })
+      const fleet = box.fleet({ keepaliveSeconds: 2 })
+      fleet.start()
+      await until('acknowledgements', () => fleet.acknowledged > 50)
+      const before = fleet.connects
+      box.gateway.signal('SIGSTOP')
+      await until('every device gave up its connection', () => fleet.lost >= 10)
+      box.gateway.signal('SIGCONT')
+      await until('every device is back', () => fleet.connects >= before + 10)
+      fleet.quiet()
+      await drained(box, fleet)
+      const result = await judged(box, fleet)
+      assertExact(result)
+      assert.equal(result.inKafka, fleet.published.size)
+    },
+  )
 
-test('log path 10: devices whose gateway stood still for longer than their keepalive come back, nothing lost or doubled', limit, async () => {
-  const box = await openBox(scope, { kafka: kafka.endpoint })
-  const fleet = box.fleet({ keepaliveSeconds: 2 })
-  fleet.start()
-  await until('acknowledgements', () => fleet.acknowledged > 50)
-  const before = fleet.connects
-  box.gateway.signal('SIGSTOP')
-  await until('every device gave up its connection', () => fleet.lost >= 10)
-  box.gateway.signal('SIGCONT')
-  await until('every device is back', () => fleet.connects >= before + 10)
-  fleet.quiet()
-  await drained(box, fleet)
-  const result = await judged(box, fleet)
-  assertExact(result)
-  assert.equal(result.inKafka, fleet.published.size)
-})
-
-test('an fsync that fails ends the daemon unacknowledged, with the reason and code 74; the next start goes on', limit, async (t) => {
-  const own = serviceScope((release) => t.after(release))
-  const mount = await mountForgetful(own, join(own.folder(), 'disk'))
-  const box = await openBox(own, { kafka: kafka.endpoint, dataDir: join(mount.path, 'state') })
-  const client = await connect(t, box.port)
-  client.publish(topicOf('pump-1'), 1)
-  await client.take('puback')
-  await mount.fail({ operation: 'fsync', name: 'outbox.db-wal' })
-  client.publish(topicOf('pump-2'), 2)
-  assert.equal(await box.gateway.ended(), 74)
-  await client.end()
-  assert.equal(client.received.filter(({ cmd }) => cmd === 'puback').length, 0)
-  assert.match(await box.log(), /the buffer failed: disk I\/O error/)
-  await mount.fail(undefined)
-  await box.gateway.start()
-  const again = await connect(t, box.port)
-  again.publish(topicOf('pump-2'), 2, 1, { dup: true })
-  await again.take('puback')
-  assert.deepEqual(await forwarded(box, 2), ['pump-1', 'pump-2'])
-  assert.ok((await box.ledger()).equation.holds)
+  test('an fsync that fails ends the daemon unacknowledged, with the reason and code 74; the next start goes on', limit, async (t) => {
+    const own = serviceScope((release) => t.after(release))
+    const mount = await mountForgetful(own, join(own.folder(), 'disk'))
+    const box = await openBox(own, { kafka: kafka.endpoint, dataDir: join(mount.path, 'state') })
+    const client = await connect(t, box.port)
+    client.publish(topicOf('pump-1'), 1)
+    await client.take('puback')
+    await mount.fail({ operation: 'fsync', name: 'outbox.db-wal' })
+    client.publish(topicOf('pump-2'), 2)
+    assert.equal(await box.gateway.ended(), 74)
+    await client.end()
+    assert.equal(client.received.filter(({ cmd }) => cmd === 'puback').length, 0)
+    assert.match(await box.log(), /the buffer failed: disk I\/O error/)
+    await mount.fail(undefined)
+    await box.gateway.start()
+    const again = await connect(t, box.port)
+    again.publish(topicOf('pump-2'), 2, 1, { dup: true })
+    await again.take('puback')
+    assert.deepEqual(await forwarded(box, 2), ['pump-1', 'pump-2'])
+    assert.ok((await box.ledger()).equation.holds)
+  })
 })

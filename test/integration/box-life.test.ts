@@ -22,7 +22,11 @@ before(async () => {
 
 /** The program's end; one that should have ended and did not is killed. */
 function run(...args: string[]): { code: number | null; text: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [PROGRAM, ...args], { encoding: 'utf8', timeout: 60_000, killSignal: 'SIGKILL' })
+  const { status, stdout, stderr } = spawnSync(process.execPath, [PROGRAM, ...args], {
+    encoding: 'utf8',
+    timeout: 60_000,
+    killSignal: 'SIGKILL',
+  })
   return { code: status, text: stdout + stderr }
 }
 

@@ -67,7 +67,10 @@ test('the forgetful file system tears un-synced writes by sectors, and an fsync 
   assert.ok(damaged > 0, 'the seed must be one that damages something')
   const sectors = readFileSync(path, 'latin1').match(/.{512}/gs) ?? []
   assert.equal(sectors.length, 16)
-  assert.ok(sectors.every((sector) => /^(a+|b+)$/.test(sector)), 'a sector is old or new, never both')
+  assert.ok(
+    sectors.every((sector) => /^(a+|b+)$/.test(sector)),
+    'a sector is old or new, never both',
+  )
   assert.ok(sectors.includes('a'.repeat(512)) && sectors.includes('b'.repeat(512)), 'the seed must be one that tears')
 })
 
@@ -81,7 +84,11 @@ interface Stage {
 async function setTheStage(stage: ServiceScope, program?: string): Promise<Stage> {
   const kafka = await stage.kafka()
   const mount = await mountForgetful(stage, join(stage.folder(), 'disk'))
-  const box = await openBox(stage, { kafka: kafka.endpoint, dataDir: join(mount.path, 'state'), ...(program === undefined ? {} : { launch: { program } }) })
+  const box = await openBox(stage, {
+    kafka: kafka.endpoint,
+    dataDir: join(mount.path, 'state'),
+    ...(program === undefined ? {} : { launch: { program } }),
+  })
   const fleet = box.fleet({ devices: 20, ratePerDevice: 20 })
   fleet.start()
   return { box, fleet, mount, kafka }
@@ -100,27 +107,31 @@ async function cutPower({ box, fleet, mount }: Stage, seed: number | undefined, 
   return damaged
 }
 
-test('log path 1: what was acknowledged survives power cuts that forget or tear all un-synced writes', { timeout: 60_000 + CUTS * 10_000 }, async (t) => {
-  const stage = await setTheStage(serviceScope((release) => t.after(release)))
-  const { box, fleet, kafka } = stage
-  const dice = new Dice(SEED)
-  let damaged = 0
-  for (let cut = 0; cut < CUTS; cut += 1) {
-    // Half of them while Kafka does not answer, so that a cut also meets a full outbox and an undecided transaction.
-    if (cut % 2 === 0) kafka.pause()
-    damaged += await cutPower(stage, cut % 3 === 0 ? undefined : Math.floor(dice.between(1, 1e9)), dice.between(0, 400))
-    kafka.resume()
-    const { equation, totals } = await box.ledger()
-    assert.ok(equation.holds, `after cut ${cut} the ledger is off by ${equation.difference}`)
-    assert.equal(totals.lost.messages, 0, `cut ${cut} of seed ${SEED} made the buffer unreadable`)
-  }
-  fleet.quiet()
-  await drained(box, fleet)
-  const verdict = await judged(box, fleet)
-  assertExact(verdict)
-  assert.equal(verdict.inKafka, fleet.published.size)
-  t.diagnostic(`${CUTS} cuts, ${fleet.published.size} messages, ${damaged} un-synced writes gone or torn`)
-})
+test(
+  'log path 1: what was acknowledged survives power cuts that forget or tear all un-synced writes',
+  { timeout: 60_000 + CUTS * 10_000 },
+  async (t) => {
+    const stage = await setTheStage(serviceScope((release) => t.after(release)))
+    const { box, fleet, kafka } = stage
+    const dice = new Dice(SEED)
+    let damaged = 0
+    for (let cut = 0; cut < CUTS; cut += 1) {
+      // Half of them while Kafka does not answer, so that a cut also meets a full outbox and an undecided transaction.
+      if (cut % 2 === 0) kafka.pause()
+      damaged += await cutPower(stage, cut % 3 === 0 ? undefined : Math.floor(dice.between(1, 1e9)), dice.between(0, 400))
+      kafka.resume()
+      const { equation, totals } = await box.ledger()
+      assert.ok(equation.holds, `after cut ${cut} the ledger is off by ${equation.difference}`)
+      assert.equal(totals.lost.messages, 0, `cut ${cut} of seed ${SEED} made the buffer unreadable`)
+    }
+    fleet.quiet()
+    await drained(box, fleet)
+    const verdict = await judged(box, fleet)
+    assertExact(verdict)
+    assert.equal(verdict.inKafka, fleet.published.size)
+    t.diagnostic(`${CUTS} cuts, ${fleet.published.size} messages, ${damaged} un-synced writes gone or torn`)
+  },
+)
 
 test('log path 1: a store that does not fsync each commit is found out by the same cuts', { timeout: 120_000 }, async (t) => {
   const own = serviceScope((release) => t.after(release))

@@ -119,7 +119,10 @@ export class ForgetfulDisk {
   rename(folder: number, name: string, newFolder: number, newName: string): void {
     const node = this.find(folder, name)
     if (node === undefined) return
-    this.#edit([{ folder, name, node: undefined }, { folder: newFolder, name: newName, node: node.id }])
+    this.#edit([
+      { folder, name, node: undefined },
+      { folder: newFolder, name: newName, node: node.id },
+    ])
   }
 
   write(node: Node, at: number, bytes: Buffer): void {
@@ -161,7 +164,16 @@ export class ForgetfulDisk {
   }
 
   #add(mode: number): Node {
-    const node: Node = { id: this.#next++, mode, mtimeMs: Date.now(), live: new Content(), synced: new Content(), changes: [], names: new Map(), syncedNames: new Map() }
+    const node: Node = {
+      id: this.#next++,
+      mode,
+      mtimeMs: Date.now(),
+      live: new Content(),
+      synced: new Content(),
+      changes: [],
+      names: new Map(),
+      syncedNames: new Map(),
+    }
     this.#nodes.set(node.id, node)
     return node
   }
@@ -215,7 +227,7 @@ function surviving(node: Node, cut: Cut): number {
 
 /** Some of the sectors that the write covers. */
 function tear(content: Content, at: number, bytes: Buffer, dice: Dice): void {
-  for (let from = 0; from < bytes.length; ) {
+  for (let from = 0; from < bytes.length;) {
     const to = Math.min(bytes.length, (Math.floor((at + from) / SECTOR_BYTES) + 1) * SECTOR_BYTES - at)
     if (dice() < 0.5) content.apply({ at: at + from, bytes: bytes.subarray(from, to) })
     from = to

@@ -11,9 +11,32 @@ const ENOTEMPTY = 39
 const ENOSYS = 38
 
 const OP = {
-  lookup: 1, forget: 2, getattr: 3, setattr: 4, mknod: 8, mkdir: 9, unlink: 10, rmdir: 11, rename: 12, open: 14, read: 15, write: 16,
-  statfs: 17, release: 18, fsync: 20, flush: 25, init: 26, opendir: 27, readdir: 28, releasedir: 29, fsyncdir: 30, create: 35,
-  interrupt: 36, destroy: 38, batchForget: 42, rename2: 45,
+  lookup: 1,
+  forget: 2,
+  getattr: 3,
+  setattr: 4,
+  mknod: 8,
+  mkdir: 9,
+  unlink: 10,
+  rmdir: 11,
+  rename: 12,
+  open: 14,
+  read: 15,
+  write: 16,
+  statfs: 17,
+  release: 18,
+  fsync: 20,
+  flush: 25,
+  init: 26,
+  opendir: 27,
+  readdir: 28,
+  releasedir: 29,
+  fsyncdir: 30,
+  create: 35,
+  interrupt: 36,
+  destroy: 38,
+  batchForget: 42,
+  rename2: 45,
 } as const
 
 /** Bytes of a request before its own arguments, and of an answer. */
@@ -61,27 +84,50 @@ export class FuseRequests {
 
   #carryOut(opcode: number, id: number, body: Buffer): Answer {
     switch (opcode) {
-      case OP.init: return initialised(body)
-      case OP.forget: case OP.batchForget: case OP.interrupt: case OP.destroy: return undefined
-      case OP.release: case OP.releasedir: case OP.flush: return Buffer.alloc(0)
-      case OP.open: case OP.opendir: return opened()
-      case OP.statfs: return statistics()
-      case OP.fsyncdir: this.#disk.syncNames(id); return Buffer.alloc(0)
-      default: return this.#onNames(opcode, id, body) ?? this.#onFile(opcode, id, body)
+      case OP.init:
+        return initialised(body)
+      case OP.forget:
+      case OP.batchForget:
+      case OP.interrupt:
+      case OP.destroy:
+        return undefined
+      case OP.release:
+      case OP.releasedir:
+      case OP.flush:
+        return Buffer.alloc(0)
+      case OP.open:
+      case OP.opendir:
+        return opened()
+      case OP.statfs:
+        return statistics()
+      case OP.fsyncdir:
+        this.#disk.syncNames(id)
+        return Buffer.alloc(0)
+      default:
+        return this.#onNames(opcode, id, body) ?? this.#onFile(opcode, id, body)
     }
   }
 
   /** Operations on a name in the folder `id`; undefined for all others. */
   #onNames(opcode: number, id: number, body: Buffer): Answer {
     switch (opcode) {
-      case OP.lookup: return this.#entry(this.#disk.find(id, text(body, 0)))
-      case OP.mkdir: return this.#entry(this.#create(id, text(body, 8), S_IFDIR | body.readUInt32LE(0)))
-      case OP.mknod: return this.#entry(this.#create(id, text(body, 16), body.readUInt32LE(0)))
-      case OP.create: return Buffer.concat([entry(this.#create(id, text(body, 16), S_IFREG | body.readUInt32LE(4))), opened()])
-      case OP.unlink: case OP.rmdir: return this.#remove(id, text(body, 0))
-      case OP.rename: return this.#rename(id, body, 8)
-      case OP.rename2: return this.#rename(id, body, 16)
-      default: return undefined
+      case OP.lookup:
+        return this.#entry(this.#disk.find(id, text(body, 0)))
+      case OP.mkdir:
+        return this.#entry(this.#create(id, text(body, 8), S_IFDIR | body.readUInt32LE(0)))
+      case OP.mknod:
+        return this.#entry(this.#create(id, text(body, 16), body.readUInt32LE(0)))
+      case OP.create:
+        return Buffer.concat([entry(this.#create(id, text(body, 16), S_IFREG | body.readUInt32LE(4))), opened()])
+      case OP.unlink:
+      case OP.rmdir:
+        return this.#remove(id, text(body, 0))
+      case OP.rename:
+        return this.#rename(id, body, 8)
+      case OP.rename2:
+        return this.#rename(id, body, 16)
+      default:
+        return undefined
     }
   }
 
@@ -89,13 +135,20 @@ export class FuseRequests {
     const node = this.#disk.node(id)
     if (node === undefined) return -ENOENT
     switch (opcode) {
-      case OP.getattr: return attributes(node)
-      case OP.setattr: return this.#setAttributes(node, body)
-      case OP.read: return node.live.read(Number(body.readBigUInt64LE(8)), body.readUInt32LE(16))
-      case OP.readdir: return this.#list(node, Number(body.readBigUInt64LE(8)), body.readUInt32LE(16))
-      case OP.write: return this.#write(node, body)
-      case OP.fsync: return this.#sync(node)
-      default: return -ENOSYS
+      case OP.getattr:
+        return attributes(node)
+      case OP.setattr:
+        return this.#setAttributes(node, body)
+      case OP.read:
+        return node.live.read(Number(body.readBigUInt64LE(8)), body.readUInt32LE(16))
+      case OP.readdir:
+        return this.#list(node, Number(body.readBigUInt64LE(8)), body.readUInt32LE(16))
+      case OP.write:
+        return this.#write(node, body)
+      case OP.fsync:
+        return this.#sync(node)
+      default:
+        return -ENOSYS
     }
   }
 

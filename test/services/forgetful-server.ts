@@ -25,10 +25,14 @@ let mounted: { readonly fd: number; frozen: boolean } | undefined
 
 async function obey(order: Order): Promise<CutReport | number | undefined> {
   switch (order.kind) {
-    case 'mount': return mount()
-    case 'cut': return cut(order.seed)
-    case 'unmount': return unmount()
-    case 'syncs': return disk.syncs
+    case 'mount':
+      return mount()
+    case 'cut':
+      return cut(order.seed)
+    case 'unmount':
+      return unmount()
+    case 'syncs':
+      return disk.syncs
     case 'fail':
       requests.fault = order.fault
       return undefined
@@ -96,5 +100,7 @@ process.on('message', (order: Order) => {
   )
 })
 process.on('disconnect', () => {
-  unmount().catch((error: unknown) => console.error(error)).finally(() => process.exit())
+  unmount()
+    .catch((error: unknown) => console.error(error))
+    .finally(() => process.exit())
 })

@@ -29,7 +29,9 @@ export interface ForgetfulMount {
 /** Mounts an empty one at `path` until the end of the scope. Rejects where mounts are not allowed. */
 export async function mountForgetful(scope: ServiceScope, path: string): Promise<ForgetfulMount> {
   mkdirSync(path, { recursive: true })
-  const server = fork(fileURLToPath(new URL('./forgetful-server.ts', import.meta.url)), [path], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const server = fork(fileURLToPath(new URL('./forgetful-server.ts', import.meta.url)), [path], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
   scope.atEnd(async () => {
     if (server.exitCode !== null) return
     const ended = once(server, 'exit')

@@ -7,6 +7,7 @@ import { SystemLog } from '../adapters/host/log.ts'
 import { FileMemory } from '../adapters/mqtt/connect-memory.ts'
 import { MqttConnection } from '../adapters/mqtt/connect.ts'
 import { MqttListener } from '../adapters/mqtt/listen.ts'
+import { changes } from '../config/changes.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import type { Settings } from '../config/settings.ts'
 import { Outbox } from '../store/outbox.ts'
@@ -42,21 +43,25 @@ export class Gateway {
   readonly #monitor: Monitor
   readonly #supervisor: Supervisor
   #loaded: LoadedConfig
+  /** Behind `#loaded` where a change waits for a restart. */
+  #inForce: Settings
 
   constructor(loaded: LoadedConfig) {
     const { settings } = loaded
     this.#loaded = loaded
+    this.#inForce = settings
     this.#parts = wire(settings)
     const { clock, log, outbox, intake, relay, account, sources } = this.#parts
     this.log = log
-    this.#monitor = new Monitor(watched(settings, this.#parts), clock, log)
+    this.#monitor = new Monitor(watched(() => this.#inForce, this.#parts), clock, log)
     const snapshot = () => this.#monitor.snapshot()
-    const routes = controlRoutes({ snapshot, outbox, ledger: account, deadLetters: outbox.deadLetters, effective: () => this.#loaded.effective })
+    const routes = controlRoutes({ snapshot, outbox, ledger: account, deadLetters: outbox.deadLetters, effective: () => this.#loaded.effective, pending: () => this.#pending() })
     const endpoints = [new HttpEndpoint('control', { socketPath: settings.control.socket }, routes, log)]
     const { listen } = settings.metrics
     if (listen !== undefined) endpoints.push(new HttpEndpoint('metrics', listen, metricsRoutes(snapshot), log))
     // The buffer first, since its lock proves that no other daemon runs here; the sources last, when all can accept.
-    const components: Component[] = [outbox, account, relay, this.#monitor, ...endpoints, intake, ...sources.map((source) => new SourceComponent(source, intake))]
+    // The socket answers before the rest starts and until it has stopped: a drain must be seen.
+    const components: Component[] = [outbox, account, ...endpoints, relay, this.#monitor, intake, ...sources.map((source) => new SourceComponent(source, intake))]
     this.#supervisor = new Supervisor(components, clock, log)
   }
 
@@ -73,14 +78,19 @@ export class Gateway {
   /** Finishes accepted work within `shutdown.drain`. */
   async stop(): Promise<void> {
     this.#monitor.stopping()
-    await this.#supervisor.stop(this.#parts.clock.monotonicMs() + this.#loaded.settings.shutdown.drainMs)
+    await this.#supervisor.stop(this.#parts.clock.monotonicMs() + this.#inForce.shutdown.drainMs)
     this.log.info({}, 'stopped')
   }
 
   /** Applies what can change while it runs, and names what waits for a restart. */
   reload(loaded: LoadedConfig): void {
-    reconfigure(this.#parts, this.#loaded.settings, loaded.settings, this.log)
+    this.#inForce = reconfigure(this.#parts, this.#inForce, loaded.settings, this.log)
     this.#loaded = loaded
+  }
+
+  /** Keys whose new values wait for a restart. */
+  #pending(): readonly string[] {
+    return changes(this.#inForce, this.#loaded.settings).map((change) => change.path)
   }
 }
 
@@ -115,16 +125,16 @@ function connections(settings: Settings, clock: SystemClock, log: Log): Source[]
   })
 }
 
-function watched(settings: Settings, { outbox, intake, relay, account, sources, clock }: Parts): ConstructorParameters<typeof Monitor>[0] {
+function watched(inForce: () => Settings, { outbox, intake, relay, account, sources, clock }: Parts): ConstructorParameters<typeof Monitor>[0] {
   return {
-    identity: { pid: process.pid, version: VERSION, gateway: settings.gateway.id, startedMs: clock.wallMs() },
+    identity: { pid: process.pid, version: VERSION, gateway: inForce().gateway.id, startedMs: clock.wallMs() },
     sources: () => sources.map((source) => source.state()),
     intake: () => intake.counters(),
     outbox: () => outbox.state(),
     relay: () => relay.state(),
     ledger: account,
     report: (record) => {
-      if (settings.kafka !== undefined) outbox.submitInternal(record)
+      if (inForce().kafka !== undefined) outbox.submitInternal(record)
     },
   }
 }

@@ -70,8 +70,9 @@ test('a full disk blocks intake, keeps what was settled, lets deletes through an
     assert.equal(rig.outbox.state().blockedReason, undefined)
     assert.equal(rooms, 2)
     assert.equal(statSync(join(directory, 'reserve')).size, 4 << 20, 'the reserve is back')
-    const all = [...rows.slice(0, rows.indexOf(some) + 1), ...await rig.readAll('normal', some.position)].map((row) => textOf(row).split(' ', 2).join(' '))
-    assert.deepEqual(all, [...Array.from({ length: 500 }, (_, index) => `before ${index}`), ...Array.from({ length: 2_000 }, (_, index) => `during ${index}`)])
+    const all = [...rows.slice(0, rows.indexOf(some) + 1), ...await rig.readAll('normal', some.position)]
+    assert.deepEqual(all.map((row) => row.position), Array.from({ length: 2_500 }, (_, index) => index + 1), 'a commit that failed took no position')
+    assert.deepEqual(all.map((row) => textOf(row).split(' ', 2).join(' ')), [...Array.from({ length: 500 }, (_, index) => `before ${index}`), ...Array.from({ length: 2_000 }, (_, index) => `during ${index}`)])
     assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
     assert.deepEqual(rig.failures, [])
     await rig.close()

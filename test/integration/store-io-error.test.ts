@@ -58,6 +58,8 @@ test('a failed fsync ends the outbox, and what it was to make durable is not set
   rig.clock.advance(1_000)
   await assert.rejects(rig.outbox.readAfter('normal', 0, 1), (error) => kindOf(error) === 'fatal')
   assert.equal(rig.settled.length, settled, 'nothing is settled any more')
+  await rig.close()
+  assert.ok(statSync(join(rig.directory, 'outbox.db-wal')).size > 4_096, 'the log is still there, for the next start')
 })
 
 test('a failed write ends the process, and all that was settled is there at the next start', async (t) => {
@@ -74,7 +76,7 @@ test('a failed write ends the process, and all that was settled is there at the 
   assert.match(output, /^e GatewayError: the buffer failed: disk I\/O error$/m)
   const told = (kind: string): string[] => output.split('\n').filter((line) => line.startsWith(`${kind} `)).map((line) => line.slice(2))
   const rig = await new StoreRig({}, directory).start(t)
-  assert.deepEqual(rig.outbox.notices, [])
+  assert.deepEqual(rig.outbox.state().notices, [])
   const there = new Set([...told('r'), ...(await rig.readAll('normal')).map(textOf), ...(await rig.readAll('urgent')).map(textOf)])
   assert.ok(told('s').length > 100)
   assert.deepEqual(told('s').filter((text) => !there.has(text)), [])

@@ -61,7 +61,7 @@ async function startDamaged(t: TestContext, directory: string, rows: Map<number,
   const all = await rig.readAll('normal')
   assert.equal(all.length, saved.size + 10)
   assert.ok((all.at(-10)?.position ?? 0) > Math.max(0, ...saved.keys()))
-  return { rig, saved, text: rig.outbox.notices.map((notice) => notice.text).join('\n') }
+  return { rig, saved, text: rig.outbox.state().notices.map((notice) => notice.text).join('\n') }
 }
 
 async function deliverAll(rig: StoreRig): Promise<void> {
@@ -170,10 +170,36 @@ test('a WAL with a torn end gives what was committed before the tear', async (t)
   const wal = join(copy, 'outbox.db-wal')
   truncateSync(wal, statSync(wal).size - 2_000)
   const again = await new StoreRig({}, copy).start(t)
-  assert.deepEqual(again.outbox.notices, [])
+  assert.deepEqual(again.outbox.state().notices, [])
   const texts = (await again.readAll('normal')).map(textOf)
   assert.equal(texts.length, 90, 'the last commit is torn, the others are whole')
   assert.deepEqual(await imbalance(again.outbox), { messages: 0, bytes: 0 })
+})
+
+test('a WAL cut off after a kill, beside a damaged file: the loss is stated as the least it can be', async (t) => {
+  const directory = makeDirectory()
+  const rig = await new StoreRig({}, directory).start()
+  await rig.append(100)
+  await rig.restart()
+  await rig.append(100)
+  const copy = makeDirectory()
+  for (const name of ['outbox.db', 'outbox.db-wal', 'state.db']) copyFileSync(join(directory, name), join(copy, name))
+  await rig.close()
+  t.after(() => rmSync(directory, { recursive: true }))
+  t.after(() => rmSync(copy, { recursive: true }))
+  truncateSync(join(copy, 'outbox.db-wal'), 0)
+  truncateSync(join(copy, 'outbox.db'), 0)
+  const again = await new StoreRig({}, copy).start(t)
+  assert.equal((await again.outbox.ledger.totals()).lost.messages, 100, 'of the messages after the last note there is no trace')
+  assert.match(again.outbox.state().notices.map(({ text }) => text).join(), /100 are lost and counted as such\. At least 100 messages are lost: /)
+})
+
+test('after a clean stop the loss is exact', async (t) => {
+  const { directory, rows } = await filled(t)
+  truncateSync(join(directory, 'outbox.db'), 0)
+  const { text } = await startDamaged(t, directory, rows)
+  assert.match(text, new RegExp(`${rows.size + 1} are lost and counted as such`))
+  assert.doesNotMatch(text, /at least|more may/i)
 })
 
 test('a group that proves damaged while running ends the outbox; the next start salvages the rest', async (t) => {
@@ -191,7 +217,7 @@ test('a group that proves damaged while running ends the outbox; the next start 
   assert.equal((await rig.outbox.ledger.totals()).lost.messages, 20)
   assert.deepEqual([...saved.keys()].filter((position) => position > 100 && position <= 120), [])
   await rig.restart()
-  assert.deepEqual(rig.outbox.notices, [], 'the next start has nothing to say')
+  assert.deepEqual(rig.outbox.state().notices, [], 'the next start has nothing to say')
 })
 
 test('a damaged ledger: totals come from state.db, the equation holds, the messages are all there', async (t) => {
@@ -234,7 +260,9 @@ test('a crash in the middle of a salvage is finished at the next start', async (
   const good = readFileSync(path)
   // Built, and the damaged file already moved: the new one only waits for its name. A stale log lies beside it.
   renameSync(path, join(directory, 'outbox.salvaged'))
-  writeFileSync(`${path}-wal`, new FakeRandom(4).bytes(50_000))
+  const other = await new StoreRig().start(t)
+  await other.append(20, {}, () => 'of another file')
+  copyFileSync(join(other.directory, 'outbox.db-wal'), `${path}-wal`)
   const first = await startDamaged(t, directory, rows)
   assert.equal(first.saved.size, rows.size)
   await first.rig.close()
@@ -261,7 +289,7 @@ test('rows that vanished without an error are found when their lane has drained'
   // As the relay does: up to the end of each epoch.
   for (const epoch of new Set(read.map((row) => row.epoch))) await rig.outbox.advanceTo([{ lane: 'normal', epoch, position: last.position }], [])
   await rig.tick()
-  assert.match(rig.outbox.notices.map((notice) => notice.text).join(), /lane normal is empty, but 40 messages should be in it: they are lost/)
+  assert.match(rig.outbox.state().notices.map((notice) => notice.text).join(), /lane normal is empty, but 40 messages should be in it: they are lost/)
   assert.equal((await rig.outbox.ledger.totals()).lost.messages, 40)
   assert.equal(rig.outbox.state().lanes.normal.messages, 0)
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })

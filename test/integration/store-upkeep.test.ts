@@ -49,6 +49,18 @@ test('a box that booted in 1970 expires nothing, before and after its clock is s
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
 })
 
+test('between rows whose clock was right, one whose was not stays', async (t) => {
+  const rig = await new StoreRig({ maxAgeMs: DAY }).start(t)
+  await rig.append(5, {}, (index) => `before ${index}`)
+  await rig.append(5, { clockTrusted: false }, (index) => `unsure ${index}`)
+  await rig.append(5, {}, (index) => `after ${index}`)
+  rig.clock.suspend(3 * DAY)
+  for (let hour = 0; hour < 5; hour++) await rig.tick(3_600_000)
+  assert.deepEqual((await rig.readAll('normal')).map(textOf), Array.from({ length: 5 }, (_, index) => `unsure ${index}`))
+  assert.equal((await rig.outbox.ledger.totals()).shed.expired?.messages, 10)
+  assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
+})
+
 test('a clock that jumps ahead and back expires nothing', async (t) => {
   const rig = await new StoreRig({ maxAgeMs: 30 * DAY }).start(t)
   await rig.append(10)
@@ -178,6 +190,20 @@ test('message ids are seen within the window, over restarts and boots', async (t
   assert.equal(rig.outbox.seen(idOf(3)), true)
 })
 
+test('within a boot the age of an id is told by the boot time, whatever the wall clock does', async (t) => {
+  const rig = await new StoreRig({ dedupe: { windowMs: 600_000, maxIds: 1_000 } }).start(t)
+  rig.send('a', { messageId: idOf(1) })
+  await rig.commit()
+  rig.clock.suspend(400_000)
+  rig.clock.setWall(rig.clock.wallMs() + 30 * DAY)
+  await rig.restart()
+  assert.equal(rig.outbox.seen(idOf(1)), true, 'a wall clock that jumped ahead ends no window')
+  rig.clock.setWall(rig.clock.wallMs() - 60 * DAY)
+  rig.clock.suspend(300_000)
+  await rig.restart()
+  assert.equal(rig.outbox.seen(idOf(1)), false, 'one that jumped back does not prolong it')
+})
+
 test('the dedupe window keeps at most maxIds, the youngest, on the disk too', async (t) => {
   const rig = await new StoreRig({ dedupe: { windowMs: 600_000, maxIds: 100 } }).start(t)
   for (let round = 0; round < 30; round++) {
@@ -271,5 +297,28 @@ test('an epoch is made by the first append of a start, and forgotten when its ro
   await rig.outbox.advanceTo([{ lane: 'normal', epoch: second, position: 15 }], [])
   const [own] = await rig.outbox.epochs()
   assert.equal(own?.touchedMs, rig.clock.wallMs())
+  assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
+})
+
+test('an advance of a newer epoch while older rows are open touches only its own', async (t) => {
+  const rig = await new StoreRig().start(t)
+  await rig.append(10, {}, (index) => `a${index}`)
+  await rig.restart()
+  await rig.append(10, {}, (index) => `b${index}`)
+  await rig.append(10, {}, (index) => `c${index}`)
+  const [first = '', second = ''] = (await rig.outbox.epochs()).map(({ epoch }) => epoch)
+  await rig.outbox.advanceTo([], [{ lane: 'normal', epoch: second, position: 23, reason: 'r' }, { lane: 'normal', epoch: second, position: 28, reason: 'r' }])
+  await rig.outbox.advanceTo([{ lane: 'normal', epoch: second, position: 25 }], [])
+  assert.equal(rig.outbox.state().lanes.normal.watermark, 0)
+  assert.deepEqual((await rig.readAll('normal')).map((row) => [row.epoch, row.position, textOf(row)]), [
+    ...Array.from({ length: 10 }, (_, index) => [first, index + 1, `a${index}`]),
+    [second, 26, 'c5'], [second, 27, 'c6'], [second, 29, 'c8'], [second, 30, 'c9'],
+  ])
+  assert.equal((await rig.outbox.ledger.totals()).delivered.messages, 14)
+  assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
+  await rig.restart()
+  assert.equal((await rig.readAll('normal')).length, 14)
+  await rig.outbox.advanceTo([{ lane: 'normal', epoch: first, position: 10 }, { lane: 'normal', epoch: second, position: 30 }], [])
+  assert.equal(rig.outbox.state().lanes.normal.watermark, 30)
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
 })

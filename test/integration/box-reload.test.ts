@@ -1,0 +1,170 @@
+/** The configuration changes under load: what can change does at once, nothing stops, and nothing stored is touched. */
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { before, describe, test } from 'node:test'
+import type { Json } from '../../config/merge.ts'
+import { connect, publishPacket } from '../contract/mqtt-listen-kit.ts'
+import { assertExact, drained, judged, openBox, until, type Box } from '../fleet/box.ts'
+import { judge } from '../fleet/judge.ts'
+import { readBack } from '../fleet/read-back.ts'
+import { serviceScope, type KafkaService } from '../services/index.ts'
+
+const scope = serviceScope()
+const limit = { timeout: 120_000 }
+let kafka: KafkaService
+
+before(async () => {
+  kafka = await scope.kafka()
+})
+
+/** Changes the file, sends SIGHUP, and returns what the daemon says to it. */
+async function reload(box: Box, patch: Json): Promise<string> {
+  const before = (await box.log()).length
+  await box.configure(patch)
+  box.gateway.signal('SIGHUP')
+  return until('the daemon answers a reload', async () => {
+    const said = (await box.log()).slice(before)
+    return /the new configuration|the configuration (is not valid|has not changed)/.test(said) && said
+  })
+}
+
+describe('a reload', { concurrency: 4 }, () => {
+  test('log path 18: many changes under load lose, double and stall nothing', limit, async () => {
+    const box = await openBox(scope, { kafka: kafka.endpoint })
+    const fleet = box.fleet()
+    fleet.start()
+    const patches: Json[] = [
+      { limits: { perDevice: { messagesPerSecond: 500 } } },
+      { kafka: { compression: 'none', transaction: { linger: '50ms', maxBytes: '64KiB' } } },
+      { buffer: { maxBytes: '64MiB', commit: { maxDelay: '5ms' } } },
+      { buffer: { lanes: { normal: { weight: 1 }, deferred: { whenFull: 'block' } } } },
+      { log: { level: 'debug' }, limits: { severity: { from: 'json:/level' } } },
+      { kafka: { uplinkBytesPerSecond: '256KiB' } },
+      { kafka: { compression: 'gzip', uplinkBytesPerSecond: 'unlimited' }, log: { level: 'info' } },
+    ]
+    for (const patch of patches) {
+      assert.match(await reload(box, patch), /the new configuration is in force"/)
+      const { acknowledged } = fleet
+      const { delivered } = (await box.ledger()).totals
+      await until(
+        'it goes on to acknowledge and to deliver',
+        async () => fleet.acknowledged > acknowledged + 20 && (await box.ledger()).totals.delivered.messages > delivered.messages,
+      )
+    }
+    fleet.quiet()
+    await drained(box, fleet)
+    const result = await judged(box, fleet)
+    assertExact(result)
+    assert.equal(result.inKafka, fleet.published.size)
+    assert.equal(fleet.lost, 0, 'no connection was given up for it')
+  })
+
+  test('log path 18: Kafka taken out of the file and put back: what is stored stays, and leaves in order', limit, async () => {
+    const box = await openBox(scope, { kafka: kafka.endpoint })
+    const fleet = box.fleet()
+    fleet.start()
+    await until('a first delivery', async () => (await box.ledger()).totals.delivered.messages > 20)
+    await reload(box, { kafka: null })
+    await until('the verdict says so', async () => /no Kafka broker is named/.test((await box.status()).verdict.line))
+    await until('more is buffered', async () => (await box.status()).buffer.messages > 100)
+    await reload(box, { kafka: { brokers: [kafka.endpoint], topic: box.topic, prefix: box.topic.replace('logs', 'edge') } })
+    fleet.quiet()
+    await drained(box, fleet)
+    const result = await judged(box, fleet)
+    assertExact(result)
+    assert.equal(result.inKafka, fleet.published.size)
+  })
+
+  test('log path 18: another topic takes what is sent from then on', limit, async () => {
+    const box = await openBox(scope, { kafka: kafka.endpoint })
+    const second = await openBox(scope, { kafka: kafka.endpoint })
+    const fleet = box.fleet()
+    fleet.start()
+    await until('a first delivery', async () => (await box.ledger()).totals.delivered.messages > 20)
+    await reload(box, { kafka: { topic: second.topic } })
+    await until('the other topic has records', async () => (await second.consumed()).length > 20)
+    fleet.quiet()
+    await drained(box, fleet)
+    const both = [...(await box.consumed()), ...(await readBack(kafka.endpoint, second.topic))]
+    const result = judge(fleet.published, both)
+    // Partitions of two topics are not the same ones: order holds within each.
+    assert.deepEqual([result.lost, result.duplicates, result.altered, result.inKafka], [[], [], [], fleet.published.size])
+  })
+
+  test('log path 18: a configuration that is not valid changes nothing, is said, and does not prevent the next one', limit, async () => {
+    const box = await openBox(scope, { kafka: kafka.endpoint })
+    const fleet = box.fleet()
+    fleet.start()
+    const wrong: Json[] = [
+      { limits: { perDevice: { messagesPerSecond: -1 } } },
+      { kafka: { brokers: [] } },
+      { nonsense: true },
+      { buffer: { maxBytes: '1KiB' } },
+    ]
+    for (const patch of wrong) {
+      const said = await reload(box, patch)
+      assert.match(said, /the configuration is not valid; the daemon goes on with the old one/)
+      assert.match(said, /config\.yaml:\d+:\d+/, 'with the place of the error')
+      await box.configure(undo(patch))
+    }
+    await reload(box, { limits: { perDevice: { messagesPerSecond: 300 } } })
+    fleet.quiet()
+    await drained(box, fleet)
+    assertExact(await judged(box, fleet))
+  })
+
+  test('log path 18: what needs a restart is named, and stays as it is until then', limit, async (t) => {
+    const box = await openBox(scope)
+    const said = await reload(box, {
+      gateway: { id: 'renamed' },
+      mqtt: { listen: { lan: { maxConnections: 1 } } },
+      limits: { overLimit: 'shed' },
+    })
+    assert.match(said, /"afterRestart":\[[^\]]*"gateway\.id"/)
+    assert.match(said, /"afterRestart":\[[^\]]*"mqtt\.listen\.lan\.maxConnections"/)
+    assert.match(said, /"live":\["limits\.overLimit"\]/)
+    assert.equal((await box.status()).gateway.startsWith('gw-'), true)
+    for (const clientId of ['one', 'two']) await connect(t, box.port, { clientId })
+  })
+
+  test('log path 18: limits act on the next message; a smaller buffer deletes nothing of what may not be dropped', limit, async (t) => {
+    const box = await openBox(scope, { kafka: kafka.endpoint, config: { limits: { overLimit: 'shed' } } })
+    await reload(box, { kafka: null })
+    const client = await connect(t, box.port)
+    const send = async (from: number): Promise<void> => {
+      client.send(...Array.from({ length: 50 }, (_, index) => publishPacket(`devices/a/logs/app/a-${from + index}`, index + 1, 1)))
+      await client.takeIds('puback', 50)
+    }
+    await send(1)
+    await reload(box, { limits: { perDevice: { messagesPerSecond: 1, burst: '1s' } } })
+    await send(51)
+    const shed = (await box.ledger()).totals.shed['over-limit']?.messages ?? 0
+    assert.ok(shed >= 45, `${shed} shed`)
+    await reload(box, { limits: { perDevice: { messagesPerSecond: 'unlimited', bytesPerSecond: 'unlimited' } } })
+    const fleet = box.fleet({ devices: 10, ratePerDevice: 40, keepaliveSeconds: 4, payloadOf: () => randomBytes(20_000) })
+    fleet.start()
+    await until('30 MB are buffered', async () => (await box.status()).buffer.usedBytes > 30_000_000)
+    await reload(box, { buffer: { maxBytes: '16MiB' } })
+    await until('the buffer is full', async () => (await box.status()).verdict.state === 'blocked')
+    fleet.quiet()
+    await reload(box, { kafka: { brokers: [kafka.endpoint], topic: box.topic, prefix: box.topic.replace('logs', 'edge') } })
+    await drained(box, fleet)
+    const { totals, equation } = await box.ledger()
+    assert.ok(equation.holds)
+    assert.deepEqual(
+      Object.keys(totals.shed)
+        .sort()
+        .filter((reason) => reason !== 'duplicate'),
+      ['over-limit'],
+    )
+    const consumed = (await box.consumed()).filter(({ key }) => key !== 'a')
+    assertExact(judge(fleet.published, consumed))
+    assert.equal(consumed.length, fleet.published.size)
+  })
+})
+
+/** A merge patch that takes the keys of another one out again. */
+function undo(patch: Json): Json {
+  if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return null
+  return Object.fromEntries(Object.entries(patch).map(([key, value]) => [key, key === 'brokers' ? [kafka.endpoint] : undo(value as Json)]))
+}

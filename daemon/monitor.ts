@@ -6,7 +6,7 @@ import type { Clock } from './clock.ts'
 import type { Component } from './component.ts'
 import { messageOf } from './errors.ts'
 import { verdictOf, type Verdict } from './health.ts'
-import type { InternalRecord, Ledger, LedgerTotals, Log, OutboxState, SourceState } from './ports.ts'
+import type { InternalRecord, Ledger, LedgerTotals, Log, OutboxNotice, OutboxState, SourceState } from './ports.ts'
 import { Rates } from './rates.ts'
 import { statusDocument, type Identity, type IntakeFigures, type RelayStatus, type Snapshot } from './status.ts'
 
@@ -39,6 +39,7 @@ export class Monitor implements Component {
   #reported: Verdict | undefined
   #candidate: { readonly key: string; readonly sinceMs: number } | undefined
   #nextReportMs = 0
+  #lastNotice: OutboxNotice | undefined
   #cancel: (() => void) | undefined
   #totals: Pick<LedgerTotals, 'shed' | 'lost'> = { shed: {}, lost: { messages: 0, bytes: 0 } }
   #asking = false
@@ -110,6 +111,7 @@ export class Monitor implements Component {
       shed: sum(messages(snapshot.ledger.shed)),
       used: snapshot.outbox.usedBytes,
     })
+    this.#reportNotices(snapshot.outbox)
     this.#judge(snapshot)
     if (snapshot.monotonicMs >= this.#nextReportMs) this.#reportOnSchedule(snapshot)
     this.#cancel = this.#clock.after(TICK_MS, () => this.#tick())
@@ -130,6 +132,14 @@ export class Monitor implements Component {
     if (outbox.commits === this.#commits && outbox.inFlight.messages > 0) return
     this.#commits = outbox.commits
     this.#lastCommitMs = this.#clock.monotonicMs()
+  }
+
+  /** The buffer itself has logged them. */
+  #reportNotices({ notices }: OutboxState): void {
+    // If the last one has gone from the list, all that are there are newer.
+    const fresh = this.#lastNotice === undefined ? notices : notices.slice(notices.indexOf(this.#lastNotice) + 1)
+    for (const { text, atMs } of fresh) this.#send('events', 'notice', { schema: 1, type: 'notice', at: new Date(atMs).toISOString(), text })
+    this.#lastNotice = notices.at(-1)
   }
 
   #judge(snapshot: Snapshot): void {

@@ -181,6 +181,13 @@ export interface LaneState {
   readonly blocked: boolean
 }
 
+/** What a person must know of the buffer: a salvage and its losses, a disk that is no disk. */
+export interface OutboxNotice {
+  readonly text: string
+  /** Wall ms. */
+  readonly atMs: number
+}
+
 export interface OutboxState {
   readonly lanes: Readonly<Record<Lane, LaneState>>
   readonly usedBytes: number
@@ -194,6 +201,8 @@ export interface OutboxState {
   readonly epoch: EpochId | undefined
   readonly commits: number
   readonly deadLetters: number
+  /** Of this start; the last 20, newest last. Each is one object as long as it is listed. */
+  readonly notices: readonly OutboxNotice[]
 }
 
 export interface EpochState {

@@ -84,6 +84,7 @@ export function statusDocument(snapshot: Snapshot) {
       inFlight: outbox.inFlight,
       deadLetters: outbox.deadLetters,
       epoch: outbox.epoch,
+      notices: outbox.notices.map((notice) => ({ text: notice.text, at: iso(notice.atMs) })),
     },
     kafka: kafkaStatus(snapshot),
   }

@@ -155,8 +155,14 @@ function afterLoss(start: WorkerStart, state: StateFile, tell: (level: Notice['l
   syncDirectory(directory)
   const aside = finishSalvage(directory, stampOf(start))
   const age = note === undefined ? ' No totals are known apart from it, so the loss may be larger.' : ` The last totals known apart from it are of ${new Date(note.atMs).toISOString()}.`
-  tell('error', `${what}. ${aside === undefined ? '' : `It is set aside as ${aside}. `}${result.rescued} messages were saved, ${result.lostMessages} are lost and counted as such.${age}${result.texts.map((text) => ` ${text}.`).join('')}`)
+  // After a clean stop the last totals are complete. Else the last commits may be gone together with their count.
+  const least = note !== undefined && state.running ? leastLoss(result.lostMessages) : ''
+  tell('error', `${what}. ${aside === undefined ? '' : `It is set aside as ${aside}. `}${result.rescued} messages were saved, ${result.lostMessages} are lost and counted as such.${least}${age}${result.texts.map((text) => ` ${text}.`).join('')}`)
   return openWhole(start, path, false)
+}
+
+function leastLoss(messages: number): string {
+  return ` ${messages === 0 ? 'More may be lost' : `At least ${messages} messages are lost`}: what was committed last can be gone without a trace.`
 }
 
 /** Puts a built file in the place of the damaged one. A crash between any two steps is finished at the next start. */

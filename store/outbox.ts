@@ -10,7 +10,7 @@ import { GatewayError } from '../daemon/errors.ts'
 import { LANES } from '../daemon/ports.ts'
 import type {
   Advance, DeadLetter, DeadLetters, Entry, EpochState, InternalRecord, Lane, LaneState, Ledger, Log,
-  OutboxReader, OutboxState, OutboxWriter, Stored,
+  OutboxNotice, OutboxReader, OutboxState, OutboxWriter, Stored,
 } from '../daemon/ports.ts'
 import { CommitQueue, readNow } from './commit-queue.ts'
 import { autoDelayMs, diskKind } from './disk.ts'
@@ -23,6 +23,7 @@ import type { OutboxSettings } from './settings.ts'
 import { storedLetter } from './stored-letter.ts'
 
 const TICK_MS = 1_000
+const NOTICES_MAX = 20
 /** Node's timers count in 32 bits. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
@@ -45,8 +46,6 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   readonly ended: Promise<never>
   readonly ledger: Ledger
   readonly deadLetters: DeadLetters
-  /** What a person must know about this start: a salvage and its losses. */
-  readonly notices: Notice[] = []
   readonly #parts: OutboxParts
   readonly #queue: CommitQueue
   readonly #appendListeners = new Set<() => void>()
@@ -55,8 +54,10 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   #ids: MessageIds | undefined
   #settings: OutboxSettings
   #state = NO_STATE
+  #notices: readonly OutboxNotice[] = []
   #link: Link | undefined
   #ticking = false
+  #droppedHere = 0
   #toldDropped = 0
   #cancelTick: (() => void) | undefined
   #end: (error: GatewayError) => void = () => undefined
@@ -130,8 +131,10 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
     this.#queue.add(entry, verdict.lane, undefined)
   }
 
+  /** While nothing can be stored at all, records of our own are dropped and counted: no sender holds them back. */
   submitInternal(record: InternalRecord): void {
-    this.#queue.addInternal(record)
+    if (this.#state.lanes.internal.blocked) this.#droppedHere++
+    else this.#queue.addInternal(record)
   }
 
   hasExchange(exchange: string): boolean {
@@ -148,7 +151,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   }
 
   state(): OutboxState {
-    return { ...this.#state, inFlight: this.#queue.inFlight }
+    return { ...this.#state, inFlight: this.#queue.inFlight, notices: this.#notices }
   }
 
   onRoomChange(listener: () => void): () => void {
@@ -213,16 +216,16 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   }
 
   #tell(notice: Notice): void {
-    this.notices.push(notice)
+    this.#notices = [...this.#notices, { text: notice.text, atMs: this.#parts.clock.wallMs() }].slice(-NOTICES_MAX)
     this.#parts.log[notice.level]({}, notice.text)
   }
 
   #ticked(): void {
     this.#ticking = false
-    const { droppedInternal } = this.#state
-    const records = droppedInternal - this.#toldDropped
+    const dropped = this.#state.droppedInternal + this.#droppedHere
+    const records = dropped - this.#toldDropped
     if (records === 0) return
-    this.#toldDropped = droppedInternal
+    this.#toldDropped = dropped
     this.#parts.log.warn({ records }, 'records of the gateway\'s own (events, ledger) were dropped: their share of the buffer is full, or Kafka refuses them')
   }
 

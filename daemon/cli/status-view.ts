@@ -53,5 +53,7 @@ function lanes(status: StatusDocument): string {
 }
 
 function notices(status: StatusDocument): string[] {
-  return status.sources.flatMap((source) => source.notices.map((notice) => `  notice   ${source.name}: ${notice.text} (${count(notice.count)}, last ${notice.last})`))
+  const own = status.buffer.notices.map((notice) => `  notice   buffer: ${notice.text} (${notice.at})`)
+  const ofSources = status.sources.flatMap((source) => source.notices.map((notice) => `  notice   ${source.name}: ${notice.text} (${count(notice.count)}, last ${notice.last})`))
+  return [...own, ...ofSources]
 }

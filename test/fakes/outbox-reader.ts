@@ -157,6 +157,7 @@ export class FakeOutboxReader implements OutboxReader {
       epoch: this.#epoch,
       commits: 0,
       deadLetters: this.letters.length,
+      notices: [],
     }
   }
 

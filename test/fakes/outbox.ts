@@ -53,6 +53,7 @@ export class FakeOutboxWriter implements OutboxWriter {
       epoch: undefined,
       commits: 0,
       deadLetters: 0,
+      notices: [],
     }
   }
 

@@ -17,6 +17,7 @@ export function outboxState(change: Partial<OutboxState> = {}, lanes: Partial<Re
     epoch: '0123456789abcdef',
     commits: 10,
     deadLetters: 0,
+    notices: [],
     ...change,
   }
 }

@@ -58,7 +58,7 @@ test('settled messages survive kill -9 at random instants, and every message is 
 
 async function judge(directory: string, heard: Heard, found: Map<string, string>): Promise<void> {
   const rig = await new StoreRig({ ledgerMaxDevices: 20 }, directory).start()
-  assert.deepEqual(rig.outbox.notices, [], 'nothing to salvage after a kill')
+  assert.deepEqual(rig.outbox.state().notices, [], 'nothing to salvage after a kill')
   const { lanes } = rig.outbox.state()
   let buffered = 0
   for (const lane of ['urgent', 'normal'] as const) {

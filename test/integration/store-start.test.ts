@@ -67,7 +67,7 @@ test('tmpfs is allowed, with a warning', async (t) => {
   mkdirSync(directory)
   t.after(() => rmSync(directory, { recursive: true }))
   const rig = await new StoreRig({}, directory).start(t)
-  assert.match(rig.outbox.notices.map((notice) => notice.text).join(), /in memory \(tmpfs\): everything in it is lost at a power cut/)
+  assert.match(rig.outbox.state().notices.map((notice) => notice.text).join(), /in memory \(tmpfs\): everything in it is lost at a power cut/)
 })
 
 test('WAL sets synchronous to NORMAL in silence; our connections have FULL, read back', (t) => {

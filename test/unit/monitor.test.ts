@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { Monitor, type Watched } from '../../daemon/monitor.ts'
-import type { InternalRecord, LedgerLine, LedgerTotals, Log } from '../../daemon/ports.ts'
+import type { InternalRecord, LedgerLine, LedgerTotals, Log, OutboxNotice } from '../../daemon/ports.ts'
 import type { RelayStatus } from '../../daemon/status.ts'
 import { FakeClock } from '../fakes/clock.ts'
 import { outboxState, relayStatus, snapshot, sourceState } from '../fakes/snapshot.ts'
@@ -11,24 +11,25 @@ const TOTALS: LedgerTotals = { received: NOTHING, delivered: NOTHING, buffered: 
 const QUIET: LedgerLine = { device: 'a', stream: 's', received: NOTHING, delivered: NOTHING, deadLettered: NOTHING, shed: {} }
 const SHEDDING: LedgerLine = { ...QUIET, device: 'b', shed: { 'over-limit': { messages: 3, bytes: 30 } } }
 
-function set(): { clock: FakeClock; monitor: Monitor; records: InternalRecord[]; lines: string[]; relay: (next: RelayStatus) => void } {
+function set(): { clock: FakeClock; monitor: Monitor; records: InternalRecord[]; lines: string[]; relay: (next: RelayStatus) => void; notices: OutboxNotice[] } {
   const clock = new FakeClock({ monotonicMs: 100_000 })
   const records: InternalRecord[] = []
   const lines: string[] = []
   const note = (_: object, message: string): void => void lines.push(message)
   const log: Log = { debug: note, info: note, warn: note, error: note }
   let relay = relayStatus()
+  const notices: OutboxNotice[] = []
   const watched: Watched = {
     identity: snapshot().identity,
     sources: () => [sourceState()],
     intake: () => snapshot().intake,
-    outbox: () => outboxState({}, { normal: { messages: 1 } }),
+    outbox: () => outboxState({ notices: [...notices] }, { normal: { messages: 1 } }),
     relay: () => ({ ...relay, lastProgressMs: clock.monotonicMs() }),
     ledger: { totals: async () => TOTALS, lines: async () => [SHEDDING, QUIET] },
     report: (record) => void records.push(record),
   }
   const monitor = new Monitor(watched, clock, log)
-  return { clock, monitor, records, lines, relay: (next) => void (relay = next) }
+  return { clock, monitor, records, lines, relay: (next) => void (relay = next), notices }
 }
 
 function read(record: InternalRecord | undefined): Record<string, unknown> {
@@ -69,6 +70,21 @@ describe('the monitor', () => {
     assert.equal(ledgers.length, 2)
     assert.equal(ledgers[0]?.key, 'gw-001.0123456789abcdef', 'one key for each epoch, so a compacted topic keeps the last totals of each')
     assert.deepEqual((read(ledgers[0])['shedding'] as LedgerLine[]).map((line) => line.device), ['b'])
+  })
+
+  it('log path 7: sends each notice of the buffer as an event, once, also when older ones have gone', async () => {
+    const { clock, monitor, records, notices } = set()
+    const sent = (): unknown[] => records.filter((record) => read(record)['type'] === 'notice').map((record) => [record.destination, read(record)['text'], read(record)['at']])
+    notices.push({ text: '20 are lost', atMs: 1_000 })
+    await monitor.start()
+    monitor.running()
+    clock.advance(5_000)
+    assert.deepEqual(sent(), [['events', '20 are lost', '1970-01-01T00:00:01.000Z']])
+    notices.push({ text: 'lane normal is empty', atMs: 2_000 })
+    clock.advance(1_000)
+    notices.shift()
+    clock.advance(5_000)
+    assert.deepEqual(sent().slice(1), [['events', 'lane normal is empty', '1970-01-01T00:00:02.000Z']])
   })
 
   it('writes the last totals at a stop, and nothing after it', async () => {

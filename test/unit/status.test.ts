@@ -33,6 +33,13 @@ describe('the status document', () => {
     assert.ok(lines.some((line) => /remedy +check the uplink/.test(line)))
     assert.ok(lines.some((line) => /normal +12,345/.test(line)))
   })
+
+  it('log path 7: shows what the buffer has to say, the newest last', () => {
+    const notices = [{ text: 'outbox.db is damaged. 20 are lost', atMs: NOW_MS }, { text: 'lane normal is empty', atMs: NOW_MS + 1_000 }]
+    const document = statusDocument(snapshot({ outbox: outboxState({ notices }) }))
+    assert.deepEqual(document.buffer.notices[0], { text: 'outbox.db is damaged. 20 are lost', at: '2026-11-24T12:00:00.000Z' })
+    assert.match(statusView(document), /notice {3}buffer: outbox.db is damaged. 20 are lost \(2026-11-24T12:00:00.000Z\)\n {2}notice {3}buffer: lane normal is empty \(/)
+  })
 })
 
 describe('metrics', () => {

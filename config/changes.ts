@@ -36,11 +36,11 @@ const RULES: readonly Rule[] = [
   rule('gateway.id', 'gateway', 'restart'),
   rule('gateway.dataDir', 'gateway', 'restart'),
   rule('gateway', 'gateway', 'live'),
-  rule('mqtt.listen.*.tls', 'listener', 'live'),
   rule('mqtt.listen', 'listener', 'restart'),
-  rule('mqtt.connect.*.tls', 'connection', 'live'),
   rule('mqtt.connect', 'connection', 'restart'),
   rule('mqtt.topics', 'topics', 'restart'),
+  // Listeners take packets of this size; raised for the intake alone, they would still refuse what it allows.
+  rule('limits.maxMessageBytes', 'admission', 'restart'),
   rule('limits', 'admission', 'live'),
   rule('buffer.dedupe', 'outbox', 'restart'),
   rule('buffer', 'outbox', 'live'),

@@ -132,6 +132,10 @@ function watched(inForce: () => Settings, { outbox, intake, relay, account, sour
     intake: () => intake.counters(),
     outbox: () => outbox.state(),
     relay: () => relay.state(),
+    whenFull: () => {
+      const { urgent, normal, deferred } = inForce().buffer.lanes
+      return { urgent: urgent.whenFull, normal: normal.whenFull, deferred: deferred.whenFull }
+    },
     ledger: account,
     report: (record) => {
       if (inForce().kafka !== undefined) outbox.submitInternal(record)

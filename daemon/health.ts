@@ -21,6 +21,8 @@ export interface RelayFigures {
   readonly phase: string
   /** Why nothing flows, in plain words; absent while it flows. */
   readonly reason?: string
+  /** The phase that met the reason. */
+  readonly waitsIn?: string
   readonly remedy?: string
   readonly sinceMs: number
   /** Monotonic ms of the last confirmed progress: a committed transaction, or a look that found nothing to send. */
@@ -40,6 +42,8 @@ export interface VerdictInput {
   /** Monotonic ms of the last durable commit, or of the last instant with nothing in flight. */
   readonly lastCommitMs: number
   readonly relay: RelayFigures
+  /** Messages that limits dropped (evicted, expired, above a limit, QoS 0) since the relay's reason stands. */
+  readonly dropped: number
 }
 
 /** With deliveries in flight and room in the buffer, a commit must come within this time. */
@@ -95,16 +99,19 @@ function blocked(input: VerdictInput): Verdict | undefined {
     state: 'blocked',
     line: `${outbox.blockedReason}${cause}; devices wait, nothing acknowledged is lost`,
     reason: outbox.blockedReason,
-    remedy: relay.remedy ?? 'free disk space, or raise buffer.maxBytes',
+    remedy: relay.remedy ?? (relay.reason === undefined ? 'free disk space, or raise buffer.maxBytes' : 'bring Kafka back, or raise buffer.maxBytes'),
   }
 }
 
 function waiting(input: VerdictInput): Verdict | undefined {
-  const { relay, wallMs } = input
+  const { relay, wallMs, dropped } = input
   if (relay.reason === undefined) return undefined
+  // What a failed attempt says is for the line below; the reason of an alarm is the cause itself.
+  const cause = relay.waitsIn === 'backing-off' ? 'Kafka unreachable' : relay.reason
+  const loss = dropped === 0 ? 'no loss' : `${dropped} messages dropped by the limits`
   return {
     state: 'buffering',
-    line: `${relay.reason} since ${clockTime(relay.sinceMs)} (${duration(wallMs - relay.sinceMs)}), no loss`,
+    line: `${cause} since ${clockTime(relay.sinceMs)} (${duration(wallMs - relay.sinceMs)}), ${loss}`,
     reason: relay.reason,
     ...(relay.remedy === undefined ? {} : { remedy: relay.remedy }),
     sinceMs: relay.sinceMs,

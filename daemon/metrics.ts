@@ -37,6 +37,9 @@ function intakeMetrics(snapshot: Snapshot): readonly Metric[] {
     // By the ledger: what the buffer drops later (evicted, expired) never comes by the door again.
     counter('shed_messages_total', 'Messages dropped, over all starts', SHED_REASONS.map((reason) => ({ labels: { reason }, value: ledger.shed[reason]?.messages ?? 0 }))),
     counter('lost_messages_total', 'Messages lost with a damaged buffer, over all starts', one(ledger.lost.messages)),
+    counter('intake_faults_total', 'Faults of the program while looking at a message; it was accepted all the same', one(intake.faults)),
+    counter('without_message_id_total', 'Messages without an id while ids are configured', one(intake.withoutMessageId)),
+    counter('device_buckets_overflowed_total', 'Messages of devices that had to share a bucket', one(intake.buckets.overflowed)),
     gauge('source_up', '1 while the source takes messages', sources.map((source) => ({ labels: { source: source.name }, value: source.state === 'up' ? 1 : 0 }))),
     gauge('source_connections', 'Open MQTT connections', sources.map((source) => ({ labels: { source: source.name }, value: source.connections }))),
     counter('source_refused_connects_total', 'Connects refused since the start', sources.flatMap((source) =>
@@ -76,7 +79,7 @@ function kafkaMetrics(snapshot: Snapshot): readonly Metric[] {
     counter('kafka_sent_bytes_total', 'Payload bytes committed since the start', one(relay.bytes)),
     counter('kafka_redelivery_possible_total', 'Messages sent again although they may be in Kafka', one(relay.redeliveryPossible)),
     counter('kafka_dead_lettered_total', 'Messages dead-lettered since the start', one(relay.deadLettered)),
-    gauge('kafka_last_progress_age_seconds', 'Time since the relay last made progress', one((snapshot.monotonicMs - relay.lastProgressMs) / 1_000)),
+    gauge('kafka_last_progress_age_seconds', 'Time since the relay last made progress', one(Math.max(0, snapshot.monotonicMs - relay.lastProgressMs) / 1_000)),
   ]
 }
 

@@ -8,6 +8,7 @@ import { messageOf } from './errors.ts'
 import { verdictOf, type Verdict } from './health.ts'
 import type { InternalRecord, Ledger, LedgerTotals, Log, OutboxNotice, OutboxState, SourceState } from './ports.ts'
 import { Rates } from './rates.ts'
+import { droppedByLimits, shedSince } from './shedding.ts'
 import { statusDocument, type Identity, type IntakeFigures, type RelayStatus, type Snapshot } from './status.ts'
 
 const TICK_MS = 1_000
@@ -15,6 +16,7 @@ const RATE_WINDOW_MS = 10_000
 const REPORT_EVERY_MS = 15 * 60_000
 /** A verdict is reported when it has stood this long, so that a flapping link does not flood the events topic. */
 const SETTLE_MS = 5_000
+const DROPS_EVERY_MS = 60_000
 
 export interface Watched {
   readonly identity: Identity
@@ -22,6 +24,7 @@ export interface Watched {
   intake(): IntakeFigures
   outbox(): OutboxState
   relay(): RelayStatus
+  whenFull(): Snapshot['whenFull']
   readonly ledger: Ledger
   /** Undefined while no Kafka is named: there is nobody to report to. */
   report(record: InternalRecord): void
@@ -43,6 +46,10 @@ export class Monitor implements Component {
   #cancel: (() => void) | undefined
   #totals: Pick<LedgerTotals, 'shed' | 'lost'> = { shed: {}, lost: { messages: 0, bytes: 0 } }
   #asking = false
+  #shedAtStart: LedgerTotals['shed'] = {}
+  /** As of when the relay met what now stands in its way. */
+  #shedAtTrouble: LedgerTotals['shed'] | undefined
+  #saidDropped = { count: 0, atMs: -Infinity }
 
   constructor(watched: Watched, clock: Clock, log: Log) {
     this.#watched = watched
@@ -52,6 +59,7 @@ export class Monitor implements Component {
 
   async start(): Promise<void> {
     this.#totals = await this.#watched.ledger.totals()
+    this.#shedAtStart = this.#totals.shed
     this.#lastCommitMs = this.#clock.monotonicMs()
     // The first totals go out soon after a start, so that a box that restarts often is still accounted for.
     this.#nextReportMs = this.#lastCommitMs + 60_000
@@ -81,15 +89,18 @@ export class Monitor implements Component {
     const monotonicMs = this.#clock.monotonicMs()
     const sources = this.#watched.sources()
     const relay = this.#watched.relay()
+    const dropped = this.#shedAtTrouble === undefined ? 0 : droppedByLimits(shedSince(this.#shedAtTrouble, this.#totals.shed))
     return {
       identity: this.#watched.identity,
       wallMs,
       monotonicMs,
       clockTrusted: this.#clock.wallTrusted(),
-      verdict: verdictOf({ wallMs, monotonicMs, phase: this.#phase, sources, outbox, lastCommitMs: this.#lastCommitMs, relay }),
+      verdict: verdictOf({ wallMs, monotonicMs, phase: this.#phase, sources, outbox, lastCommitMs: this.#lastCommitMs, relay, dropped }),
       sources,
       intake: this.#watched.intake(),
       ledger: this.#totals,
+      shedSinceStart: shedSince(this.#shedAtStart, this.#totals.shed),
+      whenFull: this.#watched.whenFull(),
       outbox,
       relay,
       rates: {
@@ -105,6 +116,7 @@ export class Monitor implements Component {
     const snapshot = this.snapshot()
     this.#noteCommits(snapshot.outbox)
     this.#refreshTotals()
+    this.#noteDrops(snapshot)
     this.#rates.add(snapshot.monotonicMs, {
       in: snapshot.intake.received.messages,
       out: sum(snapshot.relay.delivered) - snapshot.relay.delivered.internal,
@@ -126,6 +138,14 @@ export class Monitor implements Component {
       .then((totals) => (this.#totals = totals))
       .catch((error: unknown) => this.#log.debug({ err: messageOf(error) }, 'the ledger could not be read'))
       .finally(() => (this.#asking = false))
+  }
+
+  #noteDrops({ relay, shedSinceStart, monotonicMs }: Snapshot): void {
+    this.#shedAtTrouble = relay.reason === undefined ? undefined : (this.#shedAtTrouble ?? this.#totals.shed)
+    const count = droppedByLimits(shedSinceStart)
+    if (count === this.#saidDropped.count || monotonicMs - this.#saidDropped.atMs < DROPS_EVERY_MS) return
+    this.#log.warn({ messages: count - this.#saidDropped.count, sinceStart: messages(shedSinceStart) }, 'the limits dropped messages')
+    this.#saidDropped = { count, atMs: monotonicMs }
   }
 
   #noteCommits(outbox: OutboxState): void {

@@ -10,6 +10,9 @@ export interface IntakeFigures {
   readonly bySource: Readonly<Record<string, Counted>>
   readonly accepted: Readonly<Record<DeviceLane, Counted>>
   readonly shed: Readonly<Partial<Record<ShedReason, Counted>>>
+  readonly faults: number
+  readonly withoutMessageId: number
+  readonly buckets: { readonly overflowed: number }
 }
 
 /** The relay as the status shows it. */
@@ -40,8 +43,11 @@ export interface Snapshot {
   readonly intake: IntakeFigures
   /** Over all starts, also what was dropped in the buffer (evicted, expired); at most a second old. */
   readonly ledger: Pick<LedgerTotals, 'shed' | 'lost'>
+  /** By reason, at the door and in the buffer. */
+  readonly shedSinceStart: Readonly<Partial<Record<ShedReason, Counted>>>
   readonly outbox: OutboxState
   readonly relay: RelayStatus
+  readonly whenFull: Readonly<Record<DeviceLane, 'block' | 'drop-oldest'>>
   readonly rates: { readonly inPerSecond: number; readonly outPerSecond: number; readonly shedPerSecond: number; readonly growthBytesPerSecond: number }
 }
 
@@ -70,9 +76,10 @@ export function statusDocument(snapshot: Snapshot) {
       shedPerSecond: round(snapshot.rates.shedPerSecond),
     },
     received: snapshot.intake.received,
-    shed: snapshot.intake.shed,
+    shed: snapshot.shedSinceStart,
     sources: snapshot.sources.map((source) => sourceStatus(source, snapshot)),
     lanes: Object.fromEntries(LANES.map((lane) => [lane, laneStatus(lane, snapshot)])),
+    whenFull: snapshot.whenFull,
     buffer: {
       messages: backlog(outbox),
       usedBytes: outbox.usedBytes,

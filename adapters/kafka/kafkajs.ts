@@ -50,14 +50,24 @@ function groupByPartition({ topic, partitionMetadata, messages, partitioner }: G
 interface RequestQueue {
   /** Wall ms until when the broker throttles; -1 at first, and in the past afterwards. */
   throttledUntil: number
+  throttleCheckTimeoutId: NodeJS.Timeout | null
+  readonly pending: readonly unknown[]
+  checkPendingRequests: (this: RequestQueue) => void
   scheduleCheckPendingRequests: (this: RequestQueue) => void
 }
 
-/** It sets a timer to the rest of that time, mostly a negative one: Node warns of each as of a fault. */
+/** How long it waits before it looks at requests that had to queue, ms; as kafkajs has it. */
+const LOOK_MS = 10
+
+/** kafkajs sets this timer to what is left of the throttling, mostly a negative time: Node warns of it as of a fault. */
 function keepTimersPositive({ prototype }: { prototype: RequestQueue }): void {
-  const schedule = prototype.scheduleCheckPendingRequests
   prototype.scheduleCheckPendingRequests = function () {
-    this.throttledUntil = Math.max(this.throttledUntil, Date.now())
-    schedule.call(this)
+    if (this.throttleCheckTimeoutId !== null) return
+    const left = this.throttledUntil - Date.now()
+    const waitMs = left > 0 ? left : this.pending.length > 0 ? LOOK_MS : 1
+    this.throttleCheckTimeoutId = setTimeout(() => {
+      this.throttleCheckTimeoutId = null
+      this.checkPendingRequests()
+    }, waitMs)
   }
 }

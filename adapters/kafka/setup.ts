@@ -14,7 +14,8 @@ export interface WantedTopic {
   readonly topic: string
   /** At least. */
   readonly partitions: number
-  readonly replication: number
+  /** Copies; without it 3, or as many as there are brokers. */
+  readonly replication: number | undefined
   readonly settings: Readonly<Record<string, string>>
 }
 
@@ -73,7 +74,7 @@ export class KafkaSetup {
    * a broker does not know the topic at all yet.
    */
   async #create(admin: Admin, missing: readonly WantedTopic[]): Promise<void> {
-    await admin.createTopics({ waitForLeaders: false, topics: missing.map(creationOf) })
+    await create(admin, missing)
     const names = missing.map(({ topic }) => topic)
     const deadlineMs = this.#clock.monotonicMs() + APPEAR_MS
     for (;;) {
@@ -100,14 +101,44 @@ export class KafkaSetup {
       await connectToAny(admin, this.#settings.brokers.length)
       return await use(admin)
     } catch (error) {
-      throw error instanceof GatewayError ? error : kafkaError(error, 'none', client.tap.take())
+      throw refused(error instanceof GatewayError ? error : kafkaError(error, 'none', client.tap.take()))
     } finally {
       client.sockets.cut('done')
     }
   }
 }
 
-function creationOf({ topic, partitions, replication, settings }: WantedTopic) {
+/** What kafkajs says of one topic; its types do not know it. */
+interface TopicRefusal extends Error {
+  readonly topic: string
+  /** Kafka's name of the error. */
+  readonly type: string
+}
+
+/** Most copies that a topic gets unless more are asked for. */
+const COPIES = 3
+
+async function create(admin: Admin, topics: readonly WantedTopic[]): Promise<void> {
+  const { brokers } = await admin.describeCluster()
+  const creations = topics.map((topic) => creationOf({ ...topic, replication: topic.replication ?? Math.min(COPIES, brokers.length) }))
+  try {
+    await admin.createTopics({ waitForLeaders: false, topics: creations })
+  } catch (error) {
+    const first = error instanceof kafkajs.KafkaJSAggregateError ? (error.errors[0] as TopicRefusal | undefined) : undefined
+    if (first === undefined) throw error
+    const tooMany = `${brokers.length} of ${brokers.length} brokers can hold a copy each: give --replication ${Math.min(COPIES, brokers.length)}`
+    const details = first.type === 'INVALID_REPLICATION_FACTOR' ? { cause: error, remedy: tooMany } : { cause: error }
+    throw new GatewayError('rejected', `topic ${first.topic} was refused: ${first.message}`, details)
+  }
+}
+
+/** To a command that runs once, an unreachable Kafka is a refusal: only the daemon goes on trying. */
+function refused(error: GatewayError): GatewayError {
+  const remedy = error.remedy === undefined ? {} : { remedy: error.remedy }
+  return new GatewayError('rejected', error.message, { cause: error, ...remedy })
+}
+
+function creationOf({ topic, partitions, replication, settings }: WantedTopic & { readonly replication: number }) {
   const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }))
   return { topic, numPartitions: partitions, replicationFactor: replication, configEntries }
 }

@@ -4,6 +4,7 @@ import { show } from './figures.ts'
 import { table } from './text.ts'
 
 interface ConfigDocument {
+  readonly afterRestart?: readonly string[]
   readonly values: readonly { readonly path: string; readonly value: unknown; readonly origin: string }[]
 }
 
@@ -17,8 +18,9 @@ export function configCommands(program: Command): void {
     .addHelpText('after', '\nExample:\n  edgectl config show --origin')
     .action(async (options: { origin?: boolean }) => {
       const { document } = await ask(program.opts<GlobalOptions>(), '/config')
-      const { values } = document as ConfigDocument
+      const { values, afterRestart = [] } = document as ConfigDocument
       const rows = values.map(({ path, value, origin }) => [path, JSON.stringify(value), ...(options.origin === true ? [origin] : [])])
-      show(program, document, table(options.origin === true ? ['key', 'value', 'origin'] : ['key', 'value'], rows))
+      const later = afterRestart.map((key) => `in force only after a restart: ${key}`)
+      show(program, document, [table(options.origin === true ? ['key', 'value', 'origin'] : ['key', 'value'], rows), ...later].join('\n'))
     })
 }

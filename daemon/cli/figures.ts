@@ -65,7 +65,7 @@ function bufferView(document: StoppedDocument): string {
     ['lane', 'messages', 'payload', 'delivered up to', 'highest', 'oldest'],
     Object.entries(document.lanes).map(([name, lane]) => [name, lane.messages, size(lane.bytes), lane.watermark, lane.highest, age(lane.oldestAgeSeconds)]),
   )
-  const epochs = document.epochs.map((epoch) => `  epoch ${epoch.epoch} since ${epoch.createdAt}: ${epoch.lanes.join(', ')}`)
+  const epochs = document.epochs.filter((epoch) => epoch.lanes.length > 0).map((epoch) => `  epoch ${epoch.epoch} since ${epoch.createdAt}: ${epoch.lanes.join(', ')}`)
   return [`${state}buffer ${size(document.usedBytes)}${limit}, ${count(document.deadLetters)} dead letters`, '', lanes, '', ...epochs].join('\n').trimEnd()
 }
 

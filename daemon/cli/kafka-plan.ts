@@ -4,7 +4,8 @@ import { LANES } from '../ports.ts'
 export interface TopicPlan {
   readonly topic: string
   readonly partitions: number
-  readonly replication: number
+  /** Copies; `undefined` lets the command choose by the number of brokers. */
+  readonly replication: number | undefined
   readonly settings: Readonly<Record<string, string>>
   readonly purpose: string
 }
@@ -27,7 +28,7 @@ export interface PlanInput {
   /** The fixed data topic, or all allowed ones of a template. */
   readonly dataTopics: readonly string[]
   readonly partitions: number
-  readonly replication: number
+  readonly replication: number | undefined
 }
 
 export function kafkaPlan(input: PlanInput): KafkaPlan {
@@ -67,7 +68,7 @@ function aclsFor(topics: readonly TopicPlan[], prefix: string, gateway: string):
 export function commandsOf(plan: KafkaPlan, bootstrap: string, principal: string): string[] {
   const topics = plan.topics.map((topic) => {
     const settings = Object.entries(topic.settings).map(([name, value]) => `--config ${name}=${value}`)
-    return `kafka-topics.sh --bootstrap-server ${bootstrap} --create --if-not-exists --topic ${topic.topic} --partitions ${topic.partitions} --replication-factor ${topic.replication} ${settings.join(' ')}`
+    return `kafka-topics.sh --bootstrap-server ${bootstrap} --create --if-not-exists --topic ${topic.topic} --partitions ${topic.partitions} --replication-factor ${topic.replication ?? 3} ${settings.join(' ')}`
   })
   const acls = plan.acls.map((acl) => {
     const operations = acl.operations.map((operation) => `--operation ${operation}`).join(' ')

@@ -13,7 +13,7 @@ import { table } from './text.ts'
 interface SetupOptions {
   readonly print?: boolean
   readonly partitions: string
-  readonly replication: string
+  readonly replication?: string
   readonly principal?: string
 }
 
@@ -25,7 +25,7 @@ export function kafkaCommands(program: Command): void {
     .description('create the topics that the gateway needs, and its rights when a principal is known')
     .option('--print', "print the commands of Kafka's own tools instead of running anything")
     .option('--partitions <n>', 'partitions of a new data topic', '6')
-    .option('--replication <n>', 'copies of each new topic', '3')
+    .option('--replication <n>', 'copies of each new topic; default: 3, or as many as there are brokers')
     .option('--principal <name>', 'whom to give the rights; default: kafka.sasl.username')
     .addHelpText('after', '\nExample:\n  edgectl kafka setup --print\n  edgectl kafka setup --partitions 12 --replication 3')
     .action((options: SetupOptions) => setUp(program, options))
@@ -39,7 +39,7 @@ async function setUp(program: Command, options: SetupOptions): Promise<void> {
     gateway: settings.gateway.id,
     dataTopics: kafka.allowedTopics,
     partitions: positive('--partitions', options.partitions),
-    replication: positive('--replication', options.replication),
+    replication: options.replication === undefined ? undefined : positive('--replication', options.replication),
   })
   const principal = options.principal ?? (kafka.sasl !== undefined && 'username' in kafka.sasl ? kafka.sasl.username : undefined)
   if (options.print === true) {

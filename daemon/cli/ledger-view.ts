@@ -45,6 +45,13 @@ function reasons(totals: LedgerTotals): string {
 }
 
 function devices(document: LedgerDocument): string {
-  const rows = document.devices.map((line) => [line.device, line.stream, line.received.messages, line.delivered.messages, line.deadLettered.messages, shedMessages(line.shed)])
+  const rows = document.devices.map((line) => [short(line.device), short(line.stream), line.received.messages, line.delivered.messages, line.deadLettered.messages, shedMessages(line.shed)])
   return rows.length === 0 ? '' : table(['device', 'stream', 'received', 'delivered', 'dead letters', 'shed'], rows)
+}
+
+const NAME_MAX = 48
+
+/** A device may have a name of 256 characters; the table must still fit a screen. */
+function short(name: string): string {
+  return name.length <= NAME_MAX ? name : `${name.slice(0, NAME_MAX - 1)}…`
 }

@@ -17,14 +17,23 @@ function facts(status: StatusDocument): string[] {
   const { verdict, buffer, rates, kafka } = status
   const full = buffer.fullInSeconds === undefined ? '' : `, full in ${duration(buffer.fullInSeconds * 1_000)}`
   const lines = [
+    ...(verdict.reason === undefined || verdict.line.startsWith(verdict.reason) ? [] : [`  reason   ${verdict.reason}`]),
     `  gateway  ${status.gateway}, version ${status.version}, pid ${status.pid}, up ${duration(status.uptimeSeconds * 1_000)}`,
     `  in ${rates.inPerSecond}/s  out ${rates.outPerSecond}/s  shed ${rates.shedPerSecond}/s  buffer ${size(buffer.usedBytes)} of ${size(buffer.maxBytes)}${full}`,
     `  buffer   ${count(buffer.messages)} messages${oldest(buffer.oldestAgeSeconds)}, ${size(buffer.freeDiskBytes)} free on the disk, ${count(buffer.deadLetters)} dead letters`,
-    `  kafka    ${kafka.state}${kafka.reason === undefined ? '' : `: ${kafka.reason}`}`,
+    `  when full: ${whenFull(status)}`,
+    `  kafka    ${kafka.state}${kafka.reason === undefined || kafka.reason === verdict.reason ? '' : `: ${kafka.reason}`}`,
   ]
   if (verdict.remedy !== undefined) lines.push(`  remedy   ${verdict.remedy}`)
   if (!status.clockTrusted) lines.push(`  clock    ${status.at} can't be right: set it, or check NTP`)
   return lines
+}
+
+/** `devices wait (urgent, normal), oldest dropped (deferred)` */
+function whenFull({ whenFull: lanes }: StatusDocument): string {
+  const having = (policy: string): string => Object.entries(lanes).flatMap(([lane, value]) => (value === policy ? [lane] : [])).join(', ')
+  const parts = [['devices wait', having('block')], ['oldest dropped', having('drop-oldest')]] as const
+  return parts.flatMap(([what, names]) => (names === '' ? [] : [`${what} (${names})`])).join(', ')
 }
 
 function oldest(ageSeconds: number | undefined): string {

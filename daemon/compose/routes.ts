@@ -16,6 +16,8 @@ export interface RouteSources {
   readonly deadLetters: DeadLetters
   /** In force now, with where each value was written. */
   effective(): readonly EffectiveValue[]
+  /** Keys whose values are in force only after a restart. */
+  pending(): readonly string[]
 }
 
 const LINES_MAX = 1_000
@@ -28,6 +30,7 @@ export function controlRoutes(sources: RouteSources): readonly Route[] {
     get('/ledger', async ({ query }) => ledgerDocument(await ledger.totals(), await ledger.lines(limitOf(query.get('devices'), 20)))),
     get('/config', () => ({
       schema: 1,
+      afterRestart: sources.pending(),
       values: sources.effective().map(({ path, value, origin }) => ({ path: formatPath(path), value, origin: formatOrigin(origin) })),
     })),
     get('/dead-letters', async ({ query }) => ({ schema: 1, deadLetters: (await deadLetters.list(limitOf(query.get('limit'), 50))).map((letter) => letterDocument(letter, false)) })),

@@ -32,6 +32,8 @@ export interface RelayState {
   readonly phase: RelayPhase
   /** Why nothing flows, in plain words; absent while it flows, kept through all attempts until one succeeds. */
   readonly reason?: string
+  /** The phase that met the reason. */
+  readonly waitsIn?: RelayPhase
   readonly remedy?: string
   /** Wall ms since when the reason has stood; without a reason, since the phase began. */
   readonly sinceMs: number
@@ -69,6 +71,8 @@ export interface Delivered {
 }
 
 interface Trouble {
+  /** The phase that met it. */
+  readonly during: RelayPhase
   readonly reason: string
   readonly remedy: string | undefined
   /** Monotonic: the wall clock may be set while the trouble stands. */
@@ -120,7 +124,7 @@ export class Board {
   trouble(reason: string, remedy?: string, cause?: LinkFailure): void {
     if (this.#trouble?.reason === reason && this.#trouble.remedy === remedy) return
     const sinceMs = this.#trouble?.sinceMs ?? this.#clock.monotonicMs()
-    this.#trouble = { reason, remedy, sinceMs }
+    this.#trouble = { during: this.#phase, reason, remedy, sinceMs }
     // What a port declared is said by the reason; a fault of our own program needs its stack.
     const err = cause?.cause instanceof GatewayError ? undefined : cause?.cause
     this.#log.warn({ reason, remedy, err }, 'forwarding to Kafka waits')
@@ -173,7 +177,7 @@ export class Board {
     const trouble = this.#trouble
     return {
       phase: this.#phase,
-      ...(trouble === undefined ? {} : { reason: trouble.reason }),
+      ...(trouble === undefined ? {} : { reason: trouble.reason, waitsIn: trouble.during }),
       ...(trouble?.remedy === undefined ? {} : { remedy: trouble.remedy }),
       sinceMs: this.#clock.wallMs() - (nowMs - (trouble?.sinceMs ?? this.#phaseSinceMs)),
       lastProgressMs: idleNow ? nowMs : this.#lastProgressMs,

@@ -51,6 +51,7 @@ export function verdictInput(change: Partial<VerdictInput> = {}): VerdictInput {
     outbox: outboxState(),
     lastCommitMs: 100_000,
     relay: relayStatus(),
+    dropped: 0,
     ...change,
   }
 }
@@ -68,7 +69,12 @@ export function snapshot(change: Partial<Snapshot> = {}): Snapshot {
       bySource: { lan: { messages: 5, bytes: 500 } },
       accepted: { urgent: { messages: 1, bytes: 100 }, normal: { messages: 3, bytes: 300 }, deferred: { messages: 0, bytes: 0 } },
       shed: { oversize: { messages: 1, bytes: 100 } },
+      faults: 0,
+      withoutMessageId: 0,
+      buckets: { overflowed: 0 },
     },
+    shedSinceStart: { oversize: { messages: 1, bytes: 100 } },
+    whenFull: { urgent: 'block', normal: 'block', deferred: 'drop-oldest' },
     ledger: { shed: { oversize: { messages: 1, bytes: 100 } }, lost: { messages: 0, bytes: 0 } },
     outbox: outboxState(),
     relay: relayStatus(),

@@ -28,7 +28,7 @@ export async function setUpGateway(dir: string, config: Record<string, unknown>)
 
 /** Creates the topics the way an operator does. */
 export async function setUpTopics(configFile: string, partitions: number): Promise<void> {
-  await edgectl(['kafka', 'setup', '--config', configFile, '--partitions', String(partitions), '--replication', '1'])
+  await edgectl(['kafka', 'setup', '--config', configFile, '--partitions', String(partitions)])
 }
 
 /** Runs the real command; rejects with its output when it fails. */

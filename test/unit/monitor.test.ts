@@ -25,6 +25,7 @@ function set(): { clock: FakeClock; monitor: Monitor; records: InternalRecord[];
     intake: () => snapshot().intake,
     outbox: () => outboxState({ notices: [...notices] }, { normal: { messages: 1 } }),
     relay: () => ({ ...relay, lastProgressMs: clock.monotonicMs() }),
+    whenFull: () => ({ urgent: 'block', normal: 'block', deferred: 'drop-oldest' }),
     ledger: { totals: async () => TOTALS, lines: async () => [SHEDDING, QUIET] },
     report: (record) => void records.push(record),
   }

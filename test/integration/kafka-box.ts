@@ -102,7 +102,9 @@ export class KafkaBox {
 
   /** Waits until all is acknowledged, and the devices' lanes are empty. */
   async drained(): Promise<void> {
-    await this.until('all is forwarded', (status) => this.unacknowledged === 0 && waitingIn(status) === 0)
+    // First: what is acknowledged after a status was written is not in it.
+    await this.acknowledged()
+    await this.until('all is forwarded', (status) => waitingIn(status) === 0)
   }
 
   /** Waits until the status says so. Throws with the last status and the end of the log. */

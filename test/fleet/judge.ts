@@ -20,13 +20,13 @@ export interface Published {
 }
 
 /**
- * `sheddable` says how many messages of the same kind as this one were shed, by the ledger: acknowledged, counted
- * and not in Kafka. The ledger knows how many, not which; so that many missing ones are forgiven, where it is not 0.
+ * `shed` says by device how many of its messages the ledger counts as shed: acknowledged, and not in Kafka. The ledger
+ * knows how many, not which; so that many missing ones of that device are forgiven.
  */
 export function judge(
   published: ReadonlyMap<string, Published>,
   consumed: readonly Consumed[],
-  sheddable: (id: string) => number = () => 0,
+  shed: ReadonlyMap<string, number> = new Map(),
 ): Judgement {
   const seen = new Set<string>()
   const duplicates: string[] = []
@@ -39,10 +39,12 @@ export function judge(
     if (origin === undefined || !origin.payload.equals(record.payload)) altered.push(id)
   }
   const lost: string[] = []
-  let forgiven = 0
+  const forgivable = new Map(shed)
   for (const { id, acknowledged } of published.values()) {
     if (!acknowledged || seen.has(id)) continue
-    if (forgiven < sheddable(id)) forgiven += 1
+    const device = id.slice(0, id.lastIndexOf('-'))
+    const left = forgivable.get(device) ?? 0
+    if (left > 0) forgivable.set(device, left - 1)
     else lost.push(id)
   }
   return { inKafka: consumed.length, lost, duplicates, outOfOrder: disorder(consumed), altered }

@@ -74,8 +74,10 @@ export interface Delivery {
   readonly payload: Uint8Array
   readonly qos: 0 | 1 | 2
   readonly retained: boolean
-  /** Who the device proved to be (`mqtt.listen` with authentication); it may publish only as itself. */
+  /** Who the device proved to be (`mqtt.listen` with authentication); it may publish only as itself, unless `speaksForOthers`. */
   readonly identity?: string
+  /** The listener's access list lets it publish to this topic, whichever device that names. */
+  readonly speaksForOthers?: true
   /** QoS 2 in `mqtt.listen`: `<client id>\0<packet id>`, stored with the message until PUBREL. */
   readonly exchange?: string
   /** Set by the source when it already knows that this can't be accepted; `bytes` is the size before truncation. */

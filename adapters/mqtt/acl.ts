@@ -7,7 +7,7 @@ interface Rule {
 }
 
 export interface AclSubject {
-  /** The user that was authenticated, or the common name of its certificate. */
+  /** The user whose password was right, or the common name of its certificate. */
   readonly username: string
   readonly clientId: string
 }
@@ -30,6 +30,16 @@ export class AccessList {
     return this.#allows('write', subject, topic.split('/'))
   }
 
+  /**
+   * True when a rule of the user's own grants it, so that a person meant this user. A pattern does not: it holds for
+   * all, and `%c` is a name that the client chose itself.
+   */
+  mayPublishForOthers(subject: AclSubject, topic: string): boolean {
+    const levels = topic.split('/')
+    const own = this.#byUser.get(subject.username) ?? []
+    return this.#allows('write', subject, levels) && own.some((rule) => grants(rule, 'write') && covers(rule.levels, levels, subject))
+  }
+
   /** A filter is granted only by a rule that covers all that it can match. */
   maySubscribe(subject: AclSubject, filter: string): boolean {
     return this.#allows('read', subject, filter.split('/'))
@@ -40,7 +50,7 @@ export class AccessList {
     for (const rule of this.#rulesOf(subject)) {
       if (rule.access === 'deny' ? !overlaps(rule.levels, levels, subject) : !covers(rule.levels, levels, subject)) continue
       if (rule.access === 'deny') return false
-      granted ||= rule.access === 'readwrite' || rule.access === want
+      granted ||= grants(rule, want)
     }
     return granted
   }
@@ -76,6 +86,10 @@ function ruleOf(text: string, substitutes: boolean): Rule {
   // `topic` lines take % as it stands: \0 can't occur in a name, so that a literal %u is told from a placeholder.
   const levels = topic.split('/').map((level) => (substitutes && (level === '%u' || level === '%c') ? `\0${level}` : level))
   return { access: access as Access, levels }
+}
+
+function grants(rule: Rule, want: 'read' | 'write'): boolean {
+  return rule.access === 'readwrite' || rule.access === want
 }
 
 /** True when every topic that `levels` (a topic or a filter) stands for is matched by the rule. */

@@ -1,7 +1,7 @@
 import type { Clock } from '../../daemon/clock.ts'
 import type { Log } from '../../daemon/ports.ts'
-import { parseAclFile, type AccessList } from './acl.ts'
-import type { InboundDevice } from './listen-inbound.ts'
+import { parseAclFile, type AccessList, type AclSubject } from './acl.ts'
+import type { InboundDevice, PublishGrant } from './listen-inbound.ts'
 import type { ListenAuth } from './listen-settings.ts'
 import { parsePasswordFile, PasswordVerifier, type PasswordFile } from './passwords.ts'
 import { WatchedFiles } from './tls-files.ts'
@@ -82,15 +82,20 @@ export class Authenticator {
     return this.#passwords.value.get(username ?? '')?.text === credential
   }
 
-  mayPublish(device: InboundDevice, topic: string): boolean {
-    return this.#access === undefined || this.#access.value.mayPublish(subjectOf(device), topic)
+  publishGrant(device: InboundDevice, topic: string): PublishGrant {
+    if (this.#access === undefined) return 'own'
+    const subject = this.#subjectOf(device)
+    if (!this.#access.value.mayPublish(subject, topic)) return 'none'
+    return this.#access.value.mayPublishForOthers(subject, topic) ? 'any' : 'own'
   }
 
   maySubscribe(device: InboundDevice, filter: string): boolean {
-    return this.#access === undefined || this.#access.value.maySubscribe(subjectOf(device), filter)
+    return this.#access === undefined || this.#access.value.maySubscribe(this.#subjectOf(device), filter)
   }
-}
 
-function subjectOf({ username, identity, clientId }: InboundDevice): { username: string; clientId: string } {
-  return { username: username ?? identity ?? '', clientId }
+  /** Without a password file nobody has checked the user name of a CONNECT: anybody could call himself admin. */
+  #subjectOf({ username, identity, clientId }: InboundDevice): AclSubject {
+    const proven = this.#passwords === undefined ? undefined : username
+    return { username: proven ?? identity ?? '', clientId }
+  }
 }

@@ -6,6 +6,9 @@ import { DELIVERY_OVERHEAD_BYTES, type Budget } from './listen-budget.ts'
 import { OPEN_PER_SESSION_MAX, type Exchanges } from './listen-exchanges.ts'
 import type { Tally } from './listen-counters.ts'
 
+/** Nothing, under the device's own name, or under any. */
+export type PublishGrant = 'none' | 'own' | 'any'
+
 /** What all connections of a listener share. */
 export interface InboundShared {
   readonly source: string
@@ -14,8 +17,8 @@ export interface InboundShared {
   readonly exchanges: Exchanges
   readonly tally: Tally
   readonly limits: { readonly messages: number; readonly bytes: number }
-  /** The access list's verdict; true without one. */
-  mayPublish(device: InboundDevice, topic: string): boolean
+  /** The access list's verdict; `own` without one. */
+  publishGrant(device: InboundDevice, topic: string): PublishGrant
   /** Raised at each change of the access list. */
   readonly accessVersion: number
 }
@@ -49,6 +52,7 @@ class PublishDelivery extends AckSlot implements Delivery {
   readonly qos: 0 | 1 | 2
   readonly retained: boolean
   declare readonly identity?: string
+  declare readonly speaksForOthers?: true
   declare readonly exchange?: string
   declare readonly refused?: { readonly reason: ShedReason; readonly bytes: number }
   readonly #inbound: Inbound
@@ -63,6 +67,7 @@ class PublishDelivery extends AckSlot implements Delivery {
     this.qos = packet.qos
     this.retained = packet.retained
     if (extras.identity !== undefined) this.identity = extras.identity
+    if (extras.speaksForOthers) this.speaksForOthers = true
     if (extras.exchange !== undefined) this.exchange = extras.exchange
     if (extras.refused !== undefined) this.refused = extras.refused
   }
@@ -84,6 +89,7 @@ interface PublishPacket {
 
 interface Extras {
   readonly identity: string | undefined
+  readonly speaksForOthers: boolean
   readonly exchange: string | undefined
   readonly refused: { readonly reason: ShedReason; readonly bytes: number } | undefined
 }
@@ -110,6 +116,7 @@ export class Inbound {
   #topicBytes: Buffer = EMPTY
   #topic = ''
   #topicFault: ShedReason | undefined
+  #speaksForOthers = false
   #topicVersion = -1
 
   constructor(shared: InboundShared, device: InboundDevice, end: InboundEnd) {
@@ -274,7 +281,7 @@ export class Inbound {
   }
 
   #offer(packet: PublishPacket, exchange: string | undefined, refused: Extras['refused'], ack = ackOf(packet.qos)): undefined {
-    const delivery = new PublishDelivery(this, packet, ack, { identity: this.#device.identity, exchange, refused })
+    const delivery = new PublishDelivery(this, packet, ack, { identity: this.#device.identity, speaksForOthers: this.#speaksForOthers, exchange, refused })
     this.#messages++
     this.#bytes += delivery.cost
     this.#shared.budget.pending += delivery.cost
@@ -299,11 +306,10 @@ export class Inbound {
       this.#topic = this.#topicBytes.toString('utf8')
     }
     this.#topicVersion = this.#shared.accessVersion
-    this.#topicFault = topicIsMalformed(this.#topicBytes)
-      ? 'malformed-topic'
-      : this.#shared.mayPublish(this.#device, this.#topic)
-        ? undefined
-        : 'not-own-topic'
+    const malformed = topicIsMalformed(this.#topicBytes)
+    const grant = malformed ? 'none' : this.#shared.publishGrant(this.#device, this.#topic)
+    this.#topicFault = malformed ? 'malformed-topic' : grant === 'none' ? 'not-own-topic' : undefined
+    this.#speaksForOthers = grant === 'any'
   }
 
   #exchangeOf(packetId: number): string {

@@ -16,7 +16,7 @@ export interface ListenTls {
 export interface ListenAuth {
   /** In mosquitto_passwd's format. */
   readonly passwordFile?: string
-  /** In the format of mosquitto's `acl_file`: what may be published beside the rule that a device speaks for itself. */
+  /** In the format of mosquitto's `acl_file`: it narrows what a device may publish as itself, and a rule of a user lets that user publish for others. */
   readonly aclFile?: string
   readonly deviceFrom: DeviceFrom
 }

@@ -144,7 +144,7 @@ export class MqttListener implements Source {
       exchanges: this.#exchanges,
       tally: this.#tally,
       limits: settings.inFlightPerConnection,
-      mayPublish: (device, topic) => auth.mayPublish(device, topic),
+      publishGrant: (device, topic) => auth.publishGrant(device, topic),
       get accessVersion() {
         return auth.accessVersion
       },

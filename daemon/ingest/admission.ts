@@ -84,14 +84,14 @@ export class Admission {
     return this.#rules.topics
   }
 
-  /** Whom a message is counted under: who sent it, not whom it claims to be from. */
-  meaningOf({ topic, identity }: Delivery): TopicMeaning {
-    return counted(this.#rules.topics.read(topic), identity)
+  /** Whom a message is counted under: who sent it, not whom it claims to be from, unless it may speak for that one. */
+  meaningOf(delivery: Delivery): TopicMeaning {
+    return counted(this.#rules.topics.read(delivery.topic), delivery)
   }
 
   judge(delivery: Delivery, nowMs: number): Judgement {
     const found = this.#rules.topics.read(delivery.topic)
-    const meaning = counted(found, delivery.identity)
+    const meaning = counted(found, delivery)
     const shed = refusal(delivery, found, this.#rules.settings)
     if (shed !== undefined) return { meaning, verdict: { shed } }
     this.#payload.turnTo(delivery.payload)
@@ -167,16 +167,20 @@ export class Admission {
   }
 }
 
-function counted(found: TopicMeaning | undefined, identity: string | undefined): TopicMeaning {
-  if (found === undefined) return { device: identity ?? '', stream: '' }
-  return identity === undefined || identity === found.device ? found : { ...found, device: identity }
+function counted(found: TopicMeaning | undefined, delivery: Delivery): TopicMeaning {
+  if (found === undefined) return { device: delivery.identity ?? '', stream: '' }
+  return isForeign(delivery, found) ? { ...found, device: delivery.identity ?? '' } : found
+}
+
+function isForeign({ identity, speaksForOthers }: Delivery, found: TopicMeaning): boolean {
+  return identity !== undefined && identity !== found.device && speaksForOthers !== true
 }
 
 /** What is wrong with the delivery itself, whatever the limits are. */
 function refusal(delivery: Delivery, found: TopicMeaning | undefined, settings: IngestSettings): ShedReason | undefined {
   if (delivery.refused !== undefined) return delivery.refused.reason
   if (found === undefined) return 'malformed-topic'
-  if (delivery.identity !== undefined && delivery.identity !== found.device) return 'not-own-topic'
+  if (isForeign(delivery, found)) return 'not-own-topic'
   if (delivery.retained && settings.retained[delivery.source] !== 'accept') return 'retained'
   if (weightOf(delivery) > settings.limits.maxMessageBytes) return 'oversize'
   return undefined

@@ -32,7 +32,7 @@ const WHY: Readonly<Partial<Record<ShedReason, string>>> = {
   'over-limit': 'its device or the box is above its limit (limits.perDevice, limits.global), and limits.overLimit is shed',
   oversize: 'larger than limits.maxMessageBytes or than the listener takes',
   'malformed-topic': 'no pattern of mqtt.topics matches, or a part of the topic is empty, too long or no UTF-8',
-  'not-own-topic': 'the device published under another name than its own',
+  'not-own-topic': 'the device published under another name than its own, or to a topic that the aclFile of its listener does not grant',
   retained: 'a retained message, and its source has retained: ignore',
   'buffer-full': 'the buffer is full, and QoS 0 does not wait',
 }

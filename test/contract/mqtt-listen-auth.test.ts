@@ -155,6 +155,40 @@ test('an access list refuses what a device may not publish, acknowledged and cou
   assert.equal(await publish('devices/al/logs/app'), 'not-own-topic')
 })
 
+test('a rule of a user widens what it may publish: the delivery says that it may speak for others', async (t) => {
+  const passwords = await passwordFile(t, { al: 'a', admin: 'b' })
+  const aclFile = join(folder(t), 'acl')
+  await writeFile(aclFile, 'pattern write devices/%u/#\nuser admin\ntopic write devices/#\n')
+  const { port, intake } = await listen(t, { auth: { passwordFile: passwords, aclFile, deviceFrom: 'username' } })
+  for (const [username, password, topic] of [['al', 'a', 'devices/al/x'], ['al', 'a', 'devices/bo/x'], ['admin', 'b', 'devices/bo/x']] as const) {
+    const client = await connect(t, port, { clientId: username, username, password })
+    client.publish(topic, 1)
+    await client.take('puback')
+  }
+  assert.deepEqual(
+    intake.deliveries.map(({ identity, speaksForOthers, refused }) => [identity, speaksForOthers, refused?.reason]),
+    [
+      ['al', undefined, undefined],
+      ['al', undefined, 'not-own-topic'],
+      ['admin', true, undefined],
+    ],
+  )
+})
+
+test('a user name that nobody has checked opens no rule of that user', async (t) => {
+  const aclFile = join(folder(t), 'acl')
+  await writeFile(aclFile, 'user admin\ntopic write devices/#\n')
+  const { port, ca, intake } = await secureRig(t, { aclFile, deviceFrom: 'commonName' }, true)
+  const device = await ca.issue('device', 'camera-7')
+  const args = ['--cafile', ca.caFile, '--cert', device.certFile, '--key', device.keyFile, '-t', 'devices/bo/x', '-m', 'x', '-q', '1', '-u', 'admin']
+  const { code, output } = await mosquittoPub(port, args)
+  assert.equal(code, 0, output)
+  assert.deepEqual(
+    intake.deliveries.map(({ identity, speaksForOthers, refused }) => [identity, speaksForOthers, refused?.reason]),
+    [['camera-7', undefined, 'not-own-topic']],
+  )
+})
+
 async function secureRig(
   t: TestContext,
   auth: 'none' | ListenAuth = 'none',

@@ -67,6 +67,14 @@ describe('admission: order of the checks', () => {
     offer('d1', 'x', { identity: 'd1' })
     assert.deepEqual(outbox.submitted.map(outcome), ['not-own-topic', 'not-own-topic', 'not-own-topic', 'not-own-topic', 'normal'])
   })
+
+  it('lets one publish for others whom its source allows that, under the name and the limit of each', async () => {
+    const { offer, outbox } = await startIntake({ limits: { perDevice: rate(1), overLimit: 'shed' } })
+    for (const device of ['d1', 'd2', 'd2']) offer(device, 'x', { identity: 'admin', speaksForOthers: true })
+    offer('d1', 'x', { identity: 'admin', speaksForOthers: true, topic: 'bad/topic' })
+    assert.deepEqual(outbox.submitted.map(outcome), ['normal', 'normal', 'over-limit', 'malformed-topic'])
+    assert.deepEqual(outbox.submitted.map(({ envelope }) => envelope.device), ['d1', 'd2', 'd2', 'admin'])
+  })
 })
 
 describe('admission: what must not happen', () => {

@@ -101,7 +101,8 @@ export class Appender {
   }
 
   #write(chunks: readonly Chunk[], request: CommitRequest | undefined, now: Now, margin: number): number[] {
-    const { transactions, ledger } = this.#parts
+    const { transactions, ledger, room } = this.#parts
+    room.refresh()
     return transactions.run((transaction) => {
       const books = { transaction, delta: new LedgerDelta(ledger.book) }
       const held = new Map<ChunkKind, Chunk[]>()

@@ -73,7 +73,8 @@ export class Room {
     if (used + bytes > this.limitOf(lane)) return `the buffer is full: ${mib(used)} of ${mib(this.maxBytes)} used`
     const grows = bytes > this.reusableBytes
     if (grows && this.freeDiskBytes - bytes < this.minFreeBytes) {
-      return `only ${mib(this.freeDiskBytes)} are free on the disk, and buffer.minFreeBytes is ${mib(this.minFreeBytes)}`
+      const rule = this.minFreeBytes === 0 ? 'more is needed' : `buffer.minFreeBytes is ${mib(this.minFreeBytes)}`
+      return `only ${mib(this.freeDiskBytes)} are free on the disk, and ${rule}`
     }
     return undefined
   }

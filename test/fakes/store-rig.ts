@@ -39,6 +39,7 @@ export class StoreRig {
   /** What was settled in this life of the rig, in order, as the texts of the payloads. */
   readonly settled: string[] = []
   readonly failures: unknown[] = []
+  readonly warnings: string[] = []
   readonly #owned: boolean
   #sent = 0
   #settledCount = 0
@@ -141,7 +142,7 @@ export class StoreRig {
   }
 
   #make(): Outbox {
-    const outbox = new Outbox({ dataDir: this.directory, settings: this.settings, clock: this.clock, random: new FakeRandom(seeds++), log: silent })
+    const outbox = new Outbox({ dataDir: this.directory, settings: this.settings, clock: this.clock, random: new FakeRandom(seeds++), log: { ...silent, warn: (_, text) => this.warnings.push(text) } })
     outbox.ended.catch((error: unknown) => this.failures.push(error))
     return outbox
   }

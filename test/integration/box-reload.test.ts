@@ -1,13 +1,15 @@
 /** The configuration changes under load: what can change does at once, nothing stops, and nothing stored is touched. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
 import type { Json } from '../../config/merge.ts'
-import { connect, publishPacket } from '../contract/mqtt-listen-kit.ts'
+import { connect, publishPacket, tryConnect } from '../contract/mqtt-listen-kit.ts'
 import { assertExact, drained, judged, openBox, until, type Box } from '../fleet/box.ts'
 import { judge } from '../fleet/judge.ts'
 import { readBack } from '../fleet/read-back.ts'
-import { serviceScope, type KafkaService } from '../services/index.ts'
+import { freePort, makeCertificates, serviceScope, type Certificates, type KafkaService } from '../services/index.ts'
 
 const scope = serviceScope()
 const limit = { timeout: 120_000 }
@@ -161,10 +163,46 @@ describe('a reload', { concurrency: 4 }, () => {
     assertExact(judge(fleet.published, consumed))
     assert.equal(consumed.length, fleet.published.size)
   })
+
+  test('log path 18: a larger message limit waits for a restart, and says so', limit, async (t) => {
+    const box = await openBox(scope, { config: { limits: { maxMessageBytes: '1KiB' } } })
+    const publish = async (id: string): Promise<void> => {
+      const client = await connect(t, box.port, { clientId: id })
+      client.publish(`devices/a/logs/app/${id}`, 1, 1, { payload: Buffer.alloc(30_000, 'x') })
+      await client.take('puback')
+    }
+    assert.match(await reload(box, { limits: { maxMessageBytes: '64KiB' } }), /"afterRestart":\["limits\.maxMessageBytes"\]/)
+    await publish('a-1')
+    await box.gateway.end('SIGTERM')
+    await box.gateway.start()
+    await publish('a-2')
+    const { totals } = await box.ledger()
+    assert.deepEqual([totals.shed.oversize?.messages, totals.buffered.messages], [1, 1])
+  })
+
+  test(
+    'log path 18: a listener whose certificate is in another file shows it after a reload, or says that it needs a restart',
+    limit,
+    async (t) => {
+      const folder = scope.folder()
+      const [first, second] = [await makeCertificates(join(folder, 'first')), await makeCertificates(join(folder, 'second'))]
+      const port = await freePort()
+      const tls = ({ server }: Certificates): Json => ({ cert: server.certFile, key: server.keyFile })
+      const box = await openBox(scope, { config: { mqtt: { listen: { lan: { url: `mqtts://127.0.0.1:${port}`, tls: tls(first) } } } } })
+      const accepts = async ({ caFile }: Certificates): Promise<boolean> => {
+        const { returnCode } = await tryConnect(t, port, { tls: { ca: readFileSync(caFile) } })
+        return returnCode === 0
+      }
+      assert.deepEqual([await accepts(first), await accepts(second)], [true, false])
+      const said = await reload(box, { mqtt: { listen: { lan: { tls: tls(second) } } } })
+      if (/"afterRestart":\[[^\]]*tls/.test(said)) return assert.equal(await accepts(first), true)
+      assert.deepEqual([await accepts(first), await accepts(second)], [false, true], 'what is said to be in force is in force')
+    },
+  )
 })
 
 /** A merge patch that takes the keys of another one out again. */
 function undo(patch: Json): Json {
   if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return null
-  return Object.fromEntries(Object.entries(patch).map(([key, value]) => [key, key === 'brokers' ? [kafka.endpoint] : undo(value as Json)]))
+  return Object.fromEntries(Object.entries(patch).map(([key, value]) => [key, key === 'brokers' ? [kafka.endpoint] : undo(value)]))
 }

@@ -14,8 +14,14 @@ export interface ProduceRequest {
   readonly compression?: number
   readonly topicData: readonly {
     readonly topic: string
-    readonly partitions: readonly { readonly partition: number; readonly firstSequence: number; readonly messages: readonly KafkaRecord[] }[]
+    readonly partitions: readonly PartitionData[]
   }[]
+}
+
+interface PartitionData {
+  readonly partition: number
+  readonly firstSequence: number
+  readonly messages: readonly KafkaRecord[]
 }
 
 /** What kafkajs takes for an encoder that is done. */
@@ -57,32 +63,38 @@ async function partsOf(request: ProduceRequest): Promise<Buffer[]> {
   head.writeInt16BE(acks, 0)
   head.writeInt32BE(timeout, 2)
   head.writeInt32BE(topicData.length, 6)
-  const parts = [text(transactionalId), head]
-  const writer = RecordWriter.take()
+  const parts: Promise<Buffer[]>[] = [Promise.resolve([text(transactionalId), head])]
   for (const { topic, partitions } of topicData) {
-    parts.push(text(topic), int32(partitions.length))
+    parts.push(Promise.resolve([text(topic), int32(partitions.length)]))
     for (const data of partitions) {
-      writer.begin()
-      for (const record of data.messages) writer.add(record)
-      const records = await compressed(writer, request.compression ?? 0)
-      const batch = { ...identityOf(request, data.firstSequence), count: data.messages.length, ...writer.times }
-      parts.push(int32(data.partition), int32(BATCH_HEAD_BYTES + records.length), sealBatch(batch, records), records)
+      // Two at a time: while one is compressed by another thread, the next is written.
+      await parts.at(-2)
+      parts.push(batchOf(request, data))
     }
   }
+  return (await Promise.all(parts)).flat()
+}
+
+async function batchOf(request: ProduceRequest, { partition, firstSequence, messages }: PartitionData): Promise<Buffer[]> {
+  const writer = RecordWriter.take()
+  for (const record of messages) writer.add(record)
+  const { times } = writer
+  const records = await compressed(writer.bytes, request.compression ?? 0)
   writer.giveBack()
-  return parts
+  const batch = { ...identityOf(request, firstSequence), ...times, count: messages.length }
+  return [int32(partition), int32(BATCH_HEAD_BYTES + records.length), sealBatch(batch, records), records]
 }
 
 function identityOf({ producerId = -1, producerEpoch = 0, transactionalId = null, compression = 0 }: ProduceRequest, firstSequence: number): BatchIdentity {
   return { producerId: BigInt(producerId.toString()), producerEpoch, firstSequence, isTransactional: transactionalId !== null, compression }
 }
 
-/** What it returns outlives the writer's bytes. */
-function compressed(writer: RecordWriter, compression: number): Promise<Buffer> | Buffer {
+/** What it returns is no part of `records`, which are written anew for the next batch. */
+function compressed(records: Buffer, compression: number): Promise<Buffer> | Buffer {
   switch (compression) {
-    case 0: return Buffer.from(writer.bytes)
-    case GZIP: return compressGzip(writer.bytes, { chunkSize: CHUNK_BYTES })
-    case ZSTD: return compressZstd(writer.bytes, { chunkSize: CHUNK_BYTES })
+    case 0: return Buffer.from(records)
+    case GZIP: return compressGzip(records, { chunkSize: CHUNK_BYTES })
+    case ZSTD: return compressZstd(records, { chunkSize: CHUNK_BYTES })
     default: throw new Error(`no codec for compression ${compression}`)
   }
 }

@@ -52,32 +52,32 @@ const INTEGER_BYTES = 10
 /** Room in front of a record for its length, which is known only when it has been written. */
 const LENGTH_BYTES = 5
 
+/** As many as are at work at a time. */
+const SPARES_MAX = 2
+
 /** Writes the records of one batch into a buffer that is used again. */
 export class RecordWriter {
-  static #spare: RecordWriter | undefined
+  static readonly #spares: RecordWriter[] = []
   #bytes = Buffer.allocUnsafeSlow(FIRST_BYTES)
   #length = 0
   #count = 0
   #firstMs = 0
   #maxMs = 0
 
-  /** The one that was given back, or a new one. */
+  /** An empty one: one that was given back, or a new one. */
   static take(): RecordWriter {
-    const spare = RecordWriter.#spare
-    RecordWriter.#spare = undefined
-    return spare ?? new RecordWriter()
+    return RecordWriter.#spares.pop() ?? new RecordWriter()
   }
 
+  /** Its bytes are not needed any more. */
   giveBack(): void {
-    if (this.#bytes.length <= KEPT_BYTES) RecordWriter.#spare = this
-  }
-
-  begin(): void {
+    if (this.#bytes.length > KEPT_BYTES || RecordWriter.#spares.length === SPARES_MAX) return
     this.#length = 0
     this.#count = 0
+    RecordWriter.#spares.push(this)
   }
 
-  /** A view; valid until `begin`. */
+  /** A view; valid until the writer is given back. */
   get bytes(): Buffer {
     return this.#bytes.subarray(0, this.#length)
   }

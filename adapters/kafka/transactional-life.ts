@@ -11,7 +11,7 @@ import { TopicDesk } from './topics.ts'
 
 /** Waits between repetitions of the first request of a transaction; the broker needs a few ms as a rule. */
 const REPEAT_MIN_MS = 2
-const REPEAT_MAX_MS = 100
+const REPEAT_MAX_MS = 16
 const STEADY = new AbortController().signal
 
 /**

@@ -32,7 +32,12 @@ module.exports = {
       from: { path: '^(adapters|store)/' },
       to: { path: '^(daemon|config)/', pathNot: '^daemon/(ports|clock|errors|component|health|metrics|patch/ports)\\.ts$' },
     },
-    { name: 'adapters-do-not-see-each-other', severity: 'error', from: { path: '^adapters/([^/]+)/' }, to: { path: '^(adapters|store)/', pathNot: '^adapters/$1/' } },
+    {
+      name: 'adapters-do-not-see-each-other',
+      severity: 'error',
+      from: { path: '^adapters/([^/]+)/' },
+      to: { path: '^(adapters|store)/', pathNot: '^adapters/$1/' },
+    },
     { name: 'store-sees-no-adapter', severity: 'error', from: { path: '^store/' }, to: { path: '^adapters/' } },
     {
       name: 'only-the-wiring-sees-adapters',

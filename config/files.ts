@@ -6,7 +6,10 @@ import type { Origin, Problem } from './problem.ts'
 const MAX_FILE_BYTES = 1024 * 1024
 const MAX_FILES = 100
 
-interface FileText { readonly path: string; readonly text: string }
+interface FileText {
+  readonly path: string
+  readonly text: string
+}
 type FileResult = FileText | { readonly problem: Problem }
 
 /** The main file, then `config.d/*.yaml` beside it in the order of their names (bytewise). Never throws. */
@@ -16,9 +19,11 @@ export function readConfigFiles(path: string): readonly FileResult[] {
 
 function listDropIns(folder: string): readonly FileResult[] {
   try {
-    const names = readdirSync(folder).filter(name => name.endsWith('.yaml') && !name.startsWith('.')).sort(bytewise)
+    const names = readdirSync(folder)
+      .filter((name) => name.endsWith('.yaml') && !name.startsWith('.'))
+      .sort(bytewise)
     if (names.length > MAX_FILES) return [refusal({ source: folder }, `${names.length} files; keep at most ${MAX_FILES}`)]
-    return names.map(name => readConfigFile(join(folder, name)))
+    return names.map((name) => readConfigFile(join(folder, name)))
   } catch (error) {
     return codeOf(error) === 'ENOENT' ? [] : [refusal({ source: folder }, explain(error, 'read and list'))]
   }

@@ -1,5 +1,14 @@
 import {
-  type Document, type ParsedNode, type YAMLError, isAlias, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, Scalar,
+  type Document,
+  type ParsedNode,
+  type YAMLError,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseAllDocuments,
+  Scalar,
 } from 'yaml'
 import { type Environment, hasReference, interpolate } from './interpolate.ts'
 import { type Json, type JsonObject, isObject, objectOf } from './merge.ts'
@@ -27,7 +36,10 @@ const TOO_DEEP = 'nested too deeply to be read; write it flatter'
 /** Nodes after aliases are expanded: an "anchor bomb" stops here, in a few milliseconds. */
 const MAX_NODES = 20_000
 
-interface Place { readonly key: Origin | undefined; readonly value: Origin }
+interface Place {
+  readonly key: Origin | undefined
+  readonly value: Origin
+}
 
 interface Reading {
   readonly source: string
@@ -69,7 +81,7 @@ function parseDocuments(text: string, lines: LineCounter): readonly Document.Par
 
 /** After the first place that can't be read, the parser guesses; what it finds then follows from the first. */
 function worthTelling({ errors, warnings }: Document.Parsed): readonly YAMLError[] {
-  return [...errors.filter(isDuplicate), ...errors.filter(error => !isDuplicate(error)).slice(0, 1), ...warnings]
+  return [...errors.filter(isDuplicate), ...errors.filter((error) => !isDuplicate(error)).slice(0, 1), ...warnings]
 }
 
 function isDuplicate({ code }: YAMLError): boolean {
@@ -82,7 +94,10 @@ export function layerFragment(label: string, patch: JsonObject): Fragment {
   const origin = { source: label }
   const visit = (value: Json, path: Path): void => {
     places.set(placeKey(path), { key: origin, value: origin })
-    if (Array.isArray(value)) value.forEach((item: Json, index) => { visit(item, [...path, index]) })
+    if (Array.isArray(value))
+      value.forEach((item: Json, index) => {
+        visit(item, [...path, index])
+      })
     else if (isObject(value)) for (const key of Object.keys(value)) visit(value[key] ?? null, [...path, key])
   }
   visit(patch, [])
@@ -110,7 +125,7 @@ function readRoot(reading: Reading, contents: ParsedNode | null): FragmentResult
 function readNode(reading: Reading, node: ParsedNode | null, path: Path, keyOrigin: Origin | undefined): Json {
   reading.nodes += 1
   const start = node?.range[0]
-  const value = start === undefined ? keyOrigin ?? { source: reading.source } : originAt(reading, start)
+  const value = start === undefined ? (keyOrigin ?? { source: reading.source }) : originAt(reading, start)
   reading.places.set(placeKey(path), { key: keyOrigin, value })
   if (path.length > MAX_DEPTH) return refuse(reading, value, path, `nested more than ${MAX_DEPTH} levels deep; write it flatter`)
   if (isFull(reading)) return reading.nodes === MAX_NODES + 1 ? refuse(reading, value, path, TOO_MANY) : null
@@ -121,7 +136,10 @@ function readNode(reading: Reading, node: ParsedNode | null, path: Path, keyOrig
   return null
 }
 
-interface MapPair { readonly key: ParsedNode | null; readonly value: ParsedNode | null }
+interface MapPair {
+  readonly key: ParsedNode | null
+  readonly value: ParsedNode | null
+}
 
 function readMap(reading: Reading, pairs: readonly MapPair[], path: Path): Json {
   const entries: (readonly [string, Json])[] = []
@@ -144,7 +162,7 @@ function isFull(reading: Reading): boolean {
 
 function keyName(key: ParsedNode | null): string | undefined {
   if (!isScalar(key) || key.value === null) return undefined
-  return typeof key.value === 'string' ? key.value : key.source ?? String(key.value)
+  return typeof key.value === 'string' ? key.value : (key.source ?? String(key.value))
 }
 
 function readAlias(reading: Reading, node: ParsedNode, path: Path, keyOrigin: Origin | undefined): Json {
@@ -152,7 +170,8 @@ function readAlias(reading: Reading, node: ParsedNode, path: Path, keyOrigin: Or
   const origin = originAt(reading, node.range?.[0] ?? 0)
   const target = node.resolve(reading.document) as ParsedNode | undefined
   if (target === undefined) return refuse(reading, origin, path, `no anchor &${node.source} before this alias; write the value out`)
-  if (target.range[0] <= node.range[0] && node.range[0] < target.range[2]) return refuse(reading, origin, path, `*${node.source} stands inside of what it names; write the value out`)
+  if (target.range[0] <= node.range[0] && node.range[0] < target.range[2])
+    return refuse(reading, origin, path, `*${node.source} stands inside of what it names; write the value out`)
   return readNode(reading, target, path, keyOrigin)
 }
 
@@ -161,7 +180,12 @@ function readScalar(reading: Reading, node: Scalar.Parsed, path: Path): Json {
   if (typeof value === 'string' && hasReference(value)) return readReference(reading, node, value, path)
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return value
   if (typeof value === 'number' && Number.isFinite(value)) return value
-  return refuse(reading, originAt(reading, node.range[0]), path, `${node.source} is no number that can be used here; write a plain decimal number`)
+  return refuse(
+    reading,
+    originAt(reading, node.range[0]),
+    path,
+    `${node.source} is no number that can be used here; write a plain decimal number`,
+  )
 }
 
 function readReference(reading: Reading, node: Scalar.Parsed, text: string, path: Path): Json {
@@ -197,10 +221,14 @@ function originAt(reading: Reading, position: number): Origin {
 /** The parser's own words, save for the mistakes that people make most. */
 function explain(error: YAMLError, text: string): string {
   switch (error.code) {
-    case 'DUPLICATE_KEY': return `the key ${keyAt(text, error.pos[0])} is written twice in one map; keep one`
-    case 'TAB_AS_INDENT': return 'a tab is used for indentation; write spaces'
-    case 'TAG_RESOLVE_FAILED': return `tags are not supported (${error.message}); remove the word that begins with "!"`
-    default: return explainOther(error, text)
+    case 'DUPLICATE_KEY':
+      return `the key ${keyAt(text, error.pos[0])} is written twice in one map; keep one`
+    case 'TAB_AS_INDENT':
+      return 'a tab is used for indentation; write spaces'
+    case 'TAG_RESOLVE_FAILED':
+      return `tags are not supported (${error.message}); remove the word that begins with "!"`
+    default:
+      return explainOther(error, text)
   }
 }
 

@@ -34,11 +34,13 @@ export function thisHost(): Host {
  * root and the daemon under its own user take the same id. A host name is not stable and never used.
  * Undefined when the box has nothing of the kind.
  */
-export function deriveGatewayId(host: Pick<Host, 'environment' | 'readText'>): { readonly id: string; readonly source: string } | undefined {
+export function deriveGatewayId(
+  host: Pick<Host, 'environment' | 'readText'>,
+): { readonly id: string; readonly source: string } | undefined {
   const credentials = host.environment['CREDENTIALS_DIRECTORY']
   const serials = [
     '/proc/device-tree/serial-number',
-    ...credentials === undefined ? [] : [`${credentials}/board-serial`],
+    ...(credentials === undefined ? [] : [`${credentials}/board-serial`]),
     '/sys/class/dmi/id/product_serial',
   ]
   for (const source of serials) {
@@ -79,8 +81,14 @@ export function hostDefaults(input: Json, host: Host): readonly HostDefault[] {
   })
   fill(['gateway', 'dataDir'], () => fromFolder(host, 'STATE_DIRECTORY', '') ?? { value: DATA_DIR, source: 'default' })
   const dataDir = valueAt(input, ['gateway', 'dataDir']) ?? defaults.find(({ path }) => path[1] === 'dataDir')?.value
-  fill(['control', 'socket'], () => fromFolder(host, 'RUNTIME_DIRECTORY', '/control.sock')
-    ?? { value: `${isAbsolute(dataDir) ? dataDir : DATA_DIR}/control.sock`, source: 'default' })
+  fill(
+    ['control', 'socket'],
+    () =>
+      fromFolder(host, 'RUNTIME_DIRECTORY', '/control.sock') ?? {
+        value: `${isAbsolute(dataDir) ? dataDir : DATA_DIR}/control.sock`,
+        source: 'default',
+      },
+  )
   return [...defaults, ...mqttDefaults(input, valueAt(input, ['gateway', 'id']) ?? defaults.find(({ path }) => path[1] === 'id')?.value)]
 }
 
@@ -101,7 +109,10 @@ function mqttDefaults(input: Json, id: Json | undefined): readonly HostDefault[]
   const connect = valueAt(input, ['mqtt', 'connect'])
   const defaults: HostDefault[] = []
   if (listen === undefined && connect === undefined) {
-    const local = objectOf([['url', 'mqtt://127.0.0.1:1883'], ['auth', 'none']])
+    const local = objectOf([
+      ['url', 'mqtt://127.0.0.1:1883'],
+      ['auth', 'none'],
+    ])
     defaults.push({ path: ['mqtt', 'listen'], value: objectOf([['local', local]]), source: 'default' })
   }
   for (const [name, entry] of isObject(connect) ? Object.entries(connect) : []) {

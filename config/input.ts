@@ -29,7 +29,7 @@ export function mergeFragments(fragments: readonly Fragment[], host: Host): Merg
   function lastMention(path: Path, what: 'key' | 'value'): Origin | undefined {
     const fragment = fragments.findLast(({ value: own }) => valueAt(own, path) !== undefined)
     if (fragment !== undefined) return fragment.origin(path, what) ?? fragment.origin(path, 'value')
-    const made = defaults.find(other => other.path.every((step, index) => step === path[index]))
+    const made = defaults.find((other) => other.path.every((step, index) => step === path[index]))
     return made && { source: made.source }
   }
 }

@@ -34,6 +34,8 @@ function malformed(): Wrong {
 function lookUp(name: string, fallback: string | undefined, environment: Environment): string | Wrong {
   const value = Object.hasOwn(environment, name) ? environment[name] : undefined
   if (fallback !== undefined && (value === undefined || value === '')) return fallback
-  return value ?? new Wrong(
-    `the environment variable ${name} is not set; set it (systemd: Environment=${name}=…), or write \${${name}:-default}`)
+  return (
+    value ??
+    new Wrong(`the environment variable ${name} is not set; set it (systemd: Environment=${name}=…), or write \${${name}:-default}`)
+  )
 }

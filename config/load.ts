@@ -31,11 +31,11 @@ export interface LoadedConfig {
  * Throws a ConfigError with every problem found: file, line, column, path and what to write instead.
  */
 export function loadConfig(path: string, layers: readonly Layer[], host: Host): LoadedConfig {
-  const results = readConfigFiles(path).map((file): FragmentResult => 'problem' in file
-    ? { fragment: undefined, problems: [file.problem] }
-    : parseFragment(file.path, file.text, host.environment))
+  const results = readConfigFiles(path).map((file): FragmentResult =>
+    'problem' in file ? { fragment: undefined, problems: [file.problem] } : parseFragment(file.path, file.text, host.environment),
+  )
   const fragments = results.flatMap(({ fragment }) => fragment ?? [])
-  const problems = results.flatMap(result => result.problems)
+  const problems = results.flatMap((result) => result.problems)
   // A file that can't be read at all would make every check of the rest a guess.
   if (fragments.length < results.length) throw new ConfigError(problems)
   return settle([...fragments, ...layers.map(({ label, patch }) => layerFragment(label, patch))], problems, host)
@@ -46,10 +46,17 @@ function settle(fragments: readonly Fragment[], earlier: readonly Problem[], hos
   const input = mergeFragments(fragments, host)
   const { config, findings } = validateInput(input.value, host.diskBytes)
   const later = findings
-    .filter(({ path }) => !earlier.some(problem => problem.path.length > 0 && isUnder(path, problem.path)))
-    .map(({ severity, path, message, unknownKey }): Problem =>
-      ({ severity, path, message, origin: input.origin(path, unknownKey === true ? 'key' : 'value') }))
-  const problems = sortProblems([...earlier, ...later], fragments.map(({ source }) => source))
+    .filter(({ path }) => !earlier.some((problem) => problem.path.length > 0 && isUnder(path, problem.path)))
+    .map(({ severity, path, message, unknownKey }): Problem => ({
+      severity,
+      path,
+      message,
+      origin: input.origin(path, unknownKey === true ? 'key' : 'value'),
+    }))
+  const problems = sortProblems(
+    [...earlier, ...later],
+    fragments.map(({ source }) => source),
+  )
   const errors = problems.filter(({ severity }) => severity === 'error')
   if (errors.length > 0 || config === undefined) throw new ConfigError(errors)
   const settings = deriveSettings(config, host.diskBytes(config.gateway.dataDir ?? '/'))

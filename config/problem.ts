@@ -53,12 +53,14 @@ export function formatPath(path: Path): string {
 
 /** By source in the order given (that of merging; others after them), then line, column and path. */
 export function sortProblems(problems: readonly Problem[], sources: readonly string[]): readonly Problem[] {
-  const rank = ({ origin }: Problem): number => sources.includes(origin.source) ? sources.indexOf(origin.source) : sources.length
-  return [...problems].sort((a, b) =>
-    rank(a) - rank(b)
-    || (a.origin.line ?? 0) - (b.origin.line ?? 0)
-    || (a.origin.column ?? 0) - (b.origin.column ?? 0)
-    || formatPath(a.path).localeCompare(formatPath(b.path), 'en'))
+  const rank = ({ origin }: Problem): number => (sources.includes(origin.source) ? sources.indexOf(origin.source) : sources.length)
+  return [...problems].sort(
+    (a, b) =>
+      rank(a) - rank(b) ||
+      (a.origin.line ?? 0) - (b.origin.line ?? 0) ||
+      (a.origin.column ?? 0) - (b.origin.column ?? 0) ||
+      formatPath(a.path).localeCompare(formatPath(b.path), 'en'),
+  )
 }
 
 /** True if `path` is `root` or lies under it. */

@@ -23,7 +23,7 @@ export const configSchema = z.strictObject({
   metrics: metricsSchema.prefault({}).meta({ description: 'Metrics and health over HTTP.' }),
   page: pageSchema.prefault({}).meta({ description: 'The status page.' }),
   control: controlSchema.prefault({}).meta({ description: 'The local socket for edgectl.' }),
-  log: logSchema.prefault({}).meta({ description: 'The gateway\'s own log.' }),
+  log: logSchema.prefault({}).meta({ description: "The gateway's own log." }),
   shutdown: shutdownSchema.prefault({}).meta({ description: 'How the gateway stops.' }),
 })
 

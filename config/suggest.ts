@@ -26,7 +26,7 @@ export function suggestKey(key: string, known: readonly string[], everywhere: re
   if (meant !== undefined) return meant
   const near = nearest(key, known)
   if (near !== undefined) return `did you mean ${near}?`
-  const elsewhere = everywhere.filter(path => path[path.length - 1] === key && !path.includes('*'))
+  const elsewhere = everywhere.filter((path) => path[path.length - 1] === key && !path.includes('*'))
   if (elsewhere.length > 0 && elsewhere.length <= 3) return `it belongs at ${elsewhere.map(formatPath).join(' or ')}`
   return known.length === 0 ? 'remove it' : `known here: ${known.join(', ')}`
 }
@@ -35,12 +35,12 @@ export function suggestKey(key: string, known: readonly string[], everywhere: re
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   const folded = fold(word)
   const scored = candidates
-    .map(candidate => ({ candidate, edits: editDistance(folded, fold(candidate)) }))
+    .map((candidate) => ({ candidate, edits: editDistance(folded, fold(candidate)) }))
     .sort((a, b) => a.edits - b.edits)
   const best = scored[0]
   if (best === undefined || word.length > 100) return undefined
   if (best.edits <= Math.max(1, Math.floor(Math.min(word.length, best.candidate.length) / 3))) return best.candidate
-  const longer = candidates.filter(candidate => folded.length >= 3 && fold(candidate).startsWith(folded))
+  const longer = candidates.filter((candidate) => folded.length >= 3 && fold(candidate).startsWith(folded))
   return longer.length === 1 ? longer[0] : undefined
 }
 

@@ -22,21 +22,55 @@ export interface Bounds {
 const DURATION_UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 const SIZE_UNITS = {
   B: 1,
-  kB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12,
-  KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40,
+  kB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  TiB: 2 ** 40,
 } as const
 
 /** Spellings that are refused, since some of them mean different things to different people, and what is meant. */
 const DURATION_ALIASES: Readonly<Record<string, string>> = {
-  msec: 'ms', millis: 'ms', milliseconds: 'ms',
-  sec: 's', secs: 's', second: 's', seconds: 's',
-  min: 'm', mins: 'm', minute: 'm', minutes: 'm',
-  hr: 'h', hrs: 'h', hour: 'h', hours: 'h',
-  day: 'd', days: 'd',
+  msec: 'ms',
+  millis: 'ms',
+  milliseconds: 'ms',
+  sec: 's',
+  secs: 's',
+  second: 's',
+  seconds: 's',
+  min: 'm',
+  mins: 'm',
+  minute: 'm',
+  minutes: 'm',
+  hr: 'h',
+  hrs: 'h',
+  hour: 'h',
+  hours: 'h',
+  day: 'd',
+  days: 'd',
 }
 const SIZE_ALIASES: Readonly<Record<string, string>> = {
-  b: 'B', bytes: 'B', k: 'KiB', kb: 'kB', kib: 'KiB', m: 'MiB', mb: 'MB', mib: 'MiB', mi: 'MiB', ki: 'KiB',
-  g: 'GiB', gb: 'GB', gib: 'GiB', gi: 'GiB', t: 'TiB', tb: 'TB', tib: 'TiB', ti: 'TiB',
+  b: 'B',
+  bytes: 'B',
+  k: 'KiB',
+  kb: 'kB',
+  kib: 'KiB',
+  m: 'MiB',
+  mb: 'MB',
+  mib: 'MiB',
+  mi: 'MiB',
+  ki: 'KiB',
+  g: 'GiB',
+  gb: 'GB',
+  gib: 'GiB',
+  gi: 'GiB',
+  t: 'TiB',
+  tb: 'TB',
+  tib: 'TiB',
+  ti: 'TiB',
 }
 
 const QUANTITY = /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/
@@ -124,9 +158,9 @@ function quantity(
   if (factor !== undefined && !/\s/.test(text)) return scaled(digits, factor)
   if (unit === '') return new Wrong(`${text} has no unit; ${example}`)
   const meant = factor === undefined ? aliases[unit.toLowerCase()] : unit
-  return new Wrong(meant === undefined
-    ? `${shown(unit)} is no known unit; ${example}`
-    : `cannot read ${shown(text)}; write ${digits}${meant}`)
+  return new Wrong(
+    meant === undefined ? `${shown(unit)} is no known unit; ${example}` : `cannot read ${shown(text)}; write ${digits}${meant}`,
+  )
 }
 
 /** Rounds away the last bit of binary fractions: 4.35s is 4350 ms, not 4349.999…, and 0.0001s stays a fraction. */
@@ -144,6 +178,6 @@ function within(amount: number, bounds: Bounds, text: string, format: (amount: n
 
 function formatIn(amount: number, names: readonly string[], units: Readonly<Record<string, number>>): string {
   const last = names[names.length - 1] ?? ''
-  const name = names.find(candidate => amount !== 0 && amount % (units[candidate] ?? 1) === 0) ?? last
+  const name = names.find((candidate) => amount !== 0 && amount % (units[candidate] ?? 1) === 0) ?? last
   return `${amount / (units[name] ?? 1)}${name}`
 }

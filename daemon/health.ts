@@ -99,7 +99,9 @@ function blocked(input: VerdictInput): Verdict | undefined {
     state: 'blocked',
     line: `${outbox.blockedReason}${cause}; devices wait, nothing acknowledged is lost`,
     reason: outbox.blockedReason,
-    remedy: relay.remedy ?? (relay.reason === undefined ? 'free disk space, or raise buffer.maxBytes' : 'bring Kafka back, or raise buffer.maxBytes'),
+    remedy:
+      relay.remedy ??
+      (relay.reason === undefined ? 'free disk space, or raise buffer.maxBytes' : 'bring Kafka back, or raise buffer.maxBytes'),
   }
 }
 

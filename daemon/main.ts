@@ -11,7 +11,10 @@ const DEFAULT_CONFIG = '/etc/edge-gateway/config.yaml'
 
 /** `edge-gateway run | check`. Sets the exit code, or ends the program with it. `running`: all is loaded and started. */
 export async function main(argv: readonly string[], running: () => void): Promise<void> {
-  const program = new Command('edge-gateway').description('Gathers device logs over MQTT, keeps them safe, and forwards them to Kafka exactly once').version(VERSION).exitOverride()
+  const program = new Command('edge-gateway')
+    .description('Gathers device logs over MQTT, keeps them safe, and forwards them to Kafka exactly once')
+    .version(VERSION)
+    .exitOverride()
   program
     .command('run')
     .description('run the daemon in the foreground; SIGTERM drains and stops, SIGHUP reloads the configuration')
@@ -62,7 +65,10 @@ async function run(path: string, running: () => void): Promise<void> {
 /** What no port declared is a fault in the program: the state in memory can't be trusted, the one on disk can (G1). */
 function crashOnFaults(gateway: Gateway): void {
   const crash = (error: unknown): void => {
-    gateway.log.error({ ...fieldsOf(error), stack: error instanceof Error ? error.stack : undefined }, 'a fault in the program; it ends, and what was acknowledged is safe')
+    gateway.log.error(
+      { ...fieldsOf(error), stack: error instanceof Error ? error.stack : undefined },
+      'a fault in the program; it ends, and what was acknowledged is safe',
+    )
     process.exit(EXIT.software)
   }
   process.on('uncaughtException', crash)
@@ -118,5 +124,9 @@ function codeOf(error: unknown): number {
 }
 
 function fieldsOf(error: unknown): object {
-  return { err: messageOf(error), kind: error instanceof GatewayError ? error.kind : undefined, remedy: error instanceof GatewayError ? error.remedy : undefined }
+  return {
+    err: messageOf(error),
+    kind: error instanceof GatewayError ? error.kind : undefined,
+    remedy: error instanceof GatewayError ? error.remedy : undefined,
+  }
 }

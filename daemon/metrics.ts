@@ -29,36 +29,82 @@ function gatewayMetrics(snapshot: Snapshot): readonly Metric[] {
 
 function intakeMetrics(snapshot: Snapshot): readonly Metric[] {
   const { intake, ledger, sources } = snapshot
-  const bySource = (pick: (name: string) => number): MetricSample[] => sources.map((source) => ({ labels: { source: source.name }, value: pick(source.name) }))
+  const bySource = (pick: (name: string) => number): MetricSample[] =>
+    sources.map((source) => ({ labels: { source: source.name }, value: pick(source.name) }))
   return [
-    counter('received_messages_total', 'Messages parsed since the start', bySource((name) => intake.bySource[name]?.messages ?? 0)),
-    counter('received_bytes_total', 'Payload bytes parsed since the start', bySource((name) => intake.bySource[name]?.bytes ?? 0)),
-    counter('accepted_messages_total', 'Messages accepted since the start', Object.entries(intake.accepted).map(([lane, counted]) => ({ labels: { lane }, value: counted.messages }))),
+    counter(
+      'received_messages_total',
+      'Messages parsed since the start',
+      bySource((name) => intake.bySource[name]?.messages ?? 0),
+    ),
+    counter(
+      'received_bytes_total',
+      'Payload bytes parsed since the start',
+      bySource((name) => intake.bySource[name]?.bytes ?? 0),
+    ),
+    counter(
+      'accepted_messages_total',
+      'Messages accepted since the start',
+      Object.entries(intake.accepted).map(([lane, counted]) => ({ labels: { lane }, value: counted.messages })),
+    ),
     // By the ledger: what the buffer drops later (evicted, expired) never comes by the door again.
-    counter('shed_messages_total', 'Messages dropped, over all starts', SHED_REASONS.map((reason) => ({ labels: { reason }, value: ledger.shed[reason]?.messages ?? 0 }))),
+    counter(
+      'shed_messages_total',
+      'Messages dropped, over all starts',
+      SHED_REASONS.map((reason) => ({ labels: { reason }, value: ledger.shed[reason]?.messages ?? 0 })),
+    ),
     counter('lost_messages_total', 'Messages lost with a damaged buffer, over all starts', one(ledger.lost.messages)),
     counter('intake_faults_total', 'Faults of the program while looking at a message; it was accepted all the same', one(intake.faults)),
     counter('without_message_id_total', 'Messages without an id while ids are configured', one(intake.withoutMessageId)),
     counter('device_buckets_overflowed_total', 'Messages of devices that had to share a bucket', one(intake.buckets.overflowed)),
-    gauge('source_up', '1 while the source takes messages', sources.map((source) => ({ labels: { source: source.name }, value: source.state === 'up' ? 1 : 0 }))),
-    gauge('source_connections', 'Open MQTT connections', sources.map((source) => ({ labels: { source: source.name }, value: source.connections }))),
-    counter('source_refused_connects_total', 'Connects refused since the start', sources.flatMap((source) =>
-      Object.entries(source.refused ?? {}).map(([reason, value]) => ({ labels: { source: source.name, reason }, value })),
-    )),
-    counter('source_notices_total', 'Losses outside the gateway that a source learnt of', sources.map((source) => ({
-      labels: { source: source.name },
-      value: source.notices.reduce((sum, notice) => sum + notice.count, 0),
-    }))),
+    gauge(
+      'source_up',
+      '1 while the source takes messages',
+      sources.map((source) => ({ labels: { source: source.name }, value: source.state === 'up' ? 1 : 0 })),
+    ),
+    gauge(
+      'source_connections',
+      'Open MQTT connections',
+      sources.map((source) => ({ labels: { source: source.name }, value: source.connections })),
+    ),
+    counter(
+      'source_refused_connects_total',
+      'Connects refused since the start',
+      sources.flatMap((source) =>
+        Object.entries(source.refused ?? {}).map(([reason, value]) => ({ labels: { source: source.name, reason }, value })),
+      ),
+    ),
+    counter(
+      'source_notices_total',
+      'Losses outside the gateway that a source learnt of',
+      sources.map((source) => ({
+        labels: { source: source.name },
+        value: source.notices.reduce((sum, notice) => sum + notice.count, 0),
+      })),
+    ),
   ]
 }
 
 function bufferMetrics(snapshot: Snapshot): readonly Metric[] {
   const { outbox } = snapshot
-  const lanes = (pick: (lane: (typeof LANES)[number]) => number): MetricSample[] => LANES.map((lane) => ({ labels: { lane }, value: pick(lane) }))
+  const lanes = (pick: (lane: (typeof LANES)[number]) => number): MetricSample[] =>
+    LANES.map((lane) => ({ labels: { lane }, value: pick(lane) }))
   return [
-    gauge('buffer_messages', 'Messages in the buffer', lanes((lane) => outbox.lanes[lane].messages)),
-    gauge('buffer_payload_bytes', 'Payload bytes in the buffer', lanes((lane) => outbox.lanes[lane].bytes)),
-    gauge('buffer_oldest_timestamp_seconds', 'Receive time of the oldest message; 0 when empty', lanes((lane) => (outbox.lanes[lane].oldestMs ?? 0) / 1_000)),
+    gauge(
+      'buffer_messages',
+      'Messages in the buffer',
+      lanes((lane) => outbox.lanes[lane].messages),
+    ),
+    gauge(
+      'buffer_payload_bytes',
+      'Payload bytes in the buffer',
+      lanes((lane) => outbox.lanes[lane].bytes),
+    ),
+    gauge(
+      'buffer_oldest_timestamp_seconds',
+      'Receive time of the oldest message; 0 when empty',
+      lanes((lane) => (outbox.lanes[lane].oldestMs ?? 0) / 1_000),
+    ),
     gauge('buffer_used_bytes', 'Bytes of the buffer file in use', one(outbox.usedBytes)),
     gauge('buffer_max_bytes', 'Limit of the buffer file', one(outbox.maxBytes)),
     gauge('buffer_free_disk_bytes', 'Free bytes of the file system that holds the buffer', one(outbox.freeDiskBytes)),
@@ -74,12 +120,20 @@ function kafkaMetrics(snapshot: Snapshot): readonly Metric[] {
   const { relay } = snapshot
   return [
     gauge('kafka_up', '1 while nothing stands in the way to Kafka', one(relay.reason === undefined ? 1 : 0)),
-    counter('kafka_delivered_messages_total', 'Messages committed to Kafka since the start', LANES.map((lane) => ({ labels: { lane }, value: relay.delivered[lane] }))),
+    counter(
+      'kafka_delivered_messages_total',
+      'Messages committed to Kafka since the start',
+      LANES.map((lane) => ({ labels: { lane }, value: relay.delivered[lane] })),
+    ),
     counter('kafka_transactions_total', 'Transactions committed since the start', one(relay.transactions)),
     counter('kafka_sent_bytes_total', 'Payload bytes committed since the start', one(relay.bytes)),
     counter('kafka_redelivery_possible_total', 'Messages sent again although they may be in Kafka', one(relay.redeliveryPossible)),
     counter('kafka_dead_lettered_total', 'Messages dead-lettered since the start', one(relay.deadLettered)),
-    gauge('kafka_last_progress_age_seconds', 'Time since the relay last made progress', one(Math.max(0, snapshot.monotonicMs - relay.lastProgressMs) / 1_000)),
+    gauge(
+      'kafka_last_progress_age_seconds',
+      'Time since the relay last made progress',
+      one(Math.max(0, snapshot.monotonicMs - relay.lastProgressMs) / 1_000),
+    ),
   ]
 }
 

@@ -158,7 +158,8 @@ export class Monitor implements Component {
   #reportNotices({ notices }: OutboxState): void {
     // If the last one has gone from the list, all that are there are newer.
     const fresh = this.#lastNotice === undefined ? notices : notices.slice(notices.indexOf(this.#lastNotice) + 1)
-    for (const { text, atMs } of fresh) this.#send('events', 'notice', { schema: 1, type: 'notice', at: new Date(atMs).toISOString(), text })
+    for (const { text, atMs } of fresh)
+      this.#send('events', 'notice', { schema: 1, type: 'notice', at: new Date(atMs).toISOString(), text })
     this.#lastNotice = notices.at(-1)
   }
 

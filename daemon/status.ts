@@ -1,6 +1,15 @@
 /** The status document: what `edgectl status --json`, the control socket and the status records say. */
 import { backlog, type RelayFigures, type Verdict } from './health.ts'
-import { LANES, type Counted, type DeviceLane, type Lane, type LedgerTotals, type OutboxState, type ShedReason, type SourceState } from './ports.ts'
+import {
+  LANES,
+  type Counted,
+  type DeviceLane,
+  type Lane,
+  type LedgerTotals,
+  type OutboxState,
+  type ShedReason,
+  type SourceState,
+} from './ports.ts'
 
 /** Raised when a field changes its meaning or goes away; new fields do not raise it. */
 export const STATUS_SCHEMA = 1
@@ -48,7 +57,12 @@ export interface Snapshot {
   readonly outbox: OutboxState
   readonly relay: RelayStatus
   readonly whenFull: Readonly<Record<DeviceLane, 'block' | 'drop-oldest'>>
-  readonly rates: { readonly inPerSecond: number; readonly outPerSecond: number; readonly shedPerSecond: number; readonly growthBytesPerSecond: number }
+  readonly rates: {
+    readonly inPerSecond: number
+    readonly outPerSecond: number
+    readonly shedPerSecond: number
+    readonly growthBytesPerSecond: number
+  }
 }
 
 export type StatusDocument = ReturnType<typeof statusDocument>

@@ -33,7 +33,13 @@ interface Budget {
  * The first transaction holds the dead letters, so that none is passed by a position that a later one notes.
  * `between` runs after each transaction.
  */
-export function advanceTo(parts: AdvanceParts, advances: readonly Advance[], letters: readonly DeadLetter[], wallMs: number, between: () => void): void {
+export function advanceTo(
+  parts: AdvanceParts,
+  advances: readonly Advance[],
+  letters: readonly DeadLetter[],
+  wallMs: number,
+  between: () => void,
+): void {
   let aside = letters
   let done = false
   while (!done) {
@@ -41,7 +47,10 @@ export function advanceTo(parts: AdvanceParts, advances: readonly Advance[], let
       const books = { transaction, delta: new LedgerDelta(parts.ledger.book) }
       for (const letter of aside) parts.letters.setAside(letter, parts.lanes[letter.lane], parts.epochs, wallMs, books)
       const complete = deliver(parts, advances, wallMs, books)
-      parts.epochs.forgetBefore(LANES.map((lane) => parts.lanes[lane]), transaction)
+      parts.epochs.forgetBefore(
+        LANES.map((lane) => parts.lanes[lane]),
+        transaction,
+      )
       parts.ledger.write(books.delta, transaction)
       return complete
     })

@@ -116,7 +116,7 @@ export class Appender {
         if (objection === undefined) stored.push(chunk.id)
         else {
           reason ??= objection
-          held.set(chunk.kind, [...held.get(chunk.kind) ?? [], chunk])
+          held.set(chunk.kind, [...(held.get(chunk.kind) ?? []), chunk])
         }
       }
       ledger.write(books.delta, transaction)
@@ -126,8 +126,8 @@ export class Appender {
   }
 
   #hold(held: Map<ChunkKind, Chunk[]>, reason: string | undefined): void {
-    for (const [kind, chunks] of held) this.#waiting.set(kind, [...this.#waiting.get(kind) ?? [], ...chunks])
-    this.reason = this.waits ? reason ?? this.reason : undefined
+    for (const [kind, chunks] of held) this.#waiting.set(kind, [...(this.#waiting.get(kind) ?? []), ...chunks])
+    this.reason = this.waits ? (reason ?? this.reason) : undefined
   }
 
   /** Stores or sheds a chunk, or says why it must wait. */

@@ -150,11 +150,20 @@ export class CommitQueue {
 
   #post(batch: Batch): void {
     const chunks = batch.finish()
-    const transfer = chunks.flatMap((chunk) => [chunk.receipts, ...chunk.groups.map((group) => group.frames)]).map((view) => view.buffer as ArrayBuffer)
-    this.#send({
-      kind: 'commit', id: this.#requests++, chunks, releaseId: batch.releaseId,
-      releases: batch.releases.map(({ exchange }) => exchange), now: readNow(this.#clock),
-    }, transfer)
+    const transfer = chunks
+      .flatMap((chunk) => [chunk.receipts, ...chunk.groups.map((group) => group.frames)])
+      .map((view) => view.buffer as ArrayBuffer)
+    this.#send(
+      {
+        kind: 'commit',
+        id: this.#requests++,
+        chunks,
+        releaseId: batch.releaseId,
+        releases: batch.releases.map(({ exchange }) => exchange),
+        now: readNow(this.#clock),
+      },
+      transfer,
+    )
   }
 }
 

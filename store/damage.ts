@@ -19,8 +19,14 @@ function codeOf(error: unknown): string {
 export function isDamage(error: unknown): boolean {
   const code = codeOf(error)
   // A short read: the file ends in the middle of a row's overflow pages, which SQLite reads past its cache.
-  return code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB' || code === 'SQLITE_IOERR_SHORT_READ'
-    || error instanceof DamagedFile || error instanceof DamagedGroup || error instanceof MalformedBytes
+  return (
+    code.startsWith('SQLITE_CORRUPT') ||
+    code === 'SQLITE_NOTADB' ||
+    code === 'SQLITE_IOERR_SHORT_READ' ||
+    error instanceof DamagedFile ||
+    error instanceof DamagedGroup ||
+    error instanceof MalformedBytes
+  )
 }
 
 /** The disk is full: nothing was written, and it goes on when there is room. */

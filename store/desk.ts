@@ -44,12 +44,18 @@ export class Desk {
   take(request: Exclude<Request, { kind: 'ask'; question: { kind: 'stop' } }>): void {
     const { engine } = this.#store
     switch (request.kind) {
-      case 'commit': return this.#commit(request)
-      case 'ask': return this.#ask(request)
-      case 'protect': return request.ends.forEach(({ lane, position }) => engine.protection.handOut(lane, position))
-      case 'unprotect': return engine.protection.release()
-      case 'configure': return engine.configure(request.settings)
-      case 'tick': return this.#tick(request.now)
+      case 'commit':
+        return this.#commit(request)
+      case 'ask':
+        return this.#ask(request)
+      case 'protect':
+        return request.ends.forEach(({ lane, position }) => engine.protection.handOut(lane, position))
+      case 'unprotect':
+        return engine.protection.release()
+      case 'configure':
+        return engine.configure(request.settings)
+      case 'tick':
+        return this.#tick(request.now)
     }
   }
 
@@ -110,14 +116,18 @@ export class Desk {
     const answer = this.#tolerate(() => ({ value: this.#store.engine.answer(question, () => this.#afterWrite()) }))
     if (answer === undefined) return false
     if (changes(question)) this.#afterWrite()
-    this.#say({ kind: 'answer', id, value: answer.value, state: this.state() }, question.kind === 'read' ? handedOver(answer.value as ReadAnswer | undefined) : [])
+    this.#say(
+      { kind: 'answer', id, value: answer.value, state: this.state() },
+      question.kind === 'read' ? handedOver(answer.value as ReadAnswer | undefined) : [],
+    )
     if (question.kind === 'advance') this.#retry(question.now)
     return true
   }
 
   #tick(now: Now): void {
     this.#tolerate(() => this.#upkeep.tick(now, this.#stalled !== undefined))
-    for (const text of this.#tolerate(() => this.#upkeep.stateLosses()) ?? []) this.#say({ kind: 'notice', notice: { level: 'error', text } })
+    for (const text of this.#tolerate(() => this.#upkeep.stateLosses()) ?? [])
+      this.#say({ kind: 'notice', notice: { level: 'error', text } })
     this.#afterWrite()
     this.#clear()
     this.#retry(now)
@@ -136,7 +146,8 @@ export class Desk {
     }
     this.#stalled = undefined
     while (this.#asks[0] !== undefined && this.#tryAsk(this.#asks[0])) this.#asks.shift()
-    while (this.#commits[0] !== undefined && this.#logGrown === undefined && this.#tryCommit(this.#commits[0], 'stored')) this.#commits.shift()
+    while (this.#commits[0] !== undefined && this.#logGrown === undefined && this.#tryCommit(this.#commits[0], 'stored'))
+      this.#commits.shift()
   }
 
   #retry(now: Now): void {
@@ -182,7 +193,12 @@ export class Desk {
       state.note = {
         atMs: now.wallMs,
         totals: [...book.totals.counts].map(([code, count]) => [code, count.messages, count.bytes] as const),
-        lanes: engine.laneTables.map((lane) => ({ highest: lane.highest, watermark: lane.watermark, messages: book.lanes[lane.index]?.messages ?? 0, bytes: book.lanes[lane.index]?.bytes ?? 0 })),
+        lanes: engine.laneTables.map((lane) => ({
+          highest: lane.highest,
+          watermark: lane.watermark,
+          messages: book.lanes[lane.index]?.messages ?? 0,
+          bytes: book.lanes[lane.index]?.bytes ?? 0,
+        })),
       }
     })
   }

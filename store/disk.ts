@@ -28,5 +28,5 @@ function majorOf(dev: number): number {
 }
 
 function minorOf(dev: number): number {
-  return (dev % 256) + Math.floor(dev / 2 ** 20) % 4096 * 256
+  return (dev % 256) + (Math.floor(dev / 2 ** 20) % 4096) * 256
 }

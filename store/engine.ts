@@ -46,10 +46,19 @@ export class Engine {
     this.ids = new IdsTable(db, start.bootId)
     this.room = new Room(db, start.directory, start.settings)
     this.protection.guard(this.laneTables)
-    this.appender = new Appender({
-      db, transactions: this.transactions, lanes: this.lanes, epochs: this.epochs, ledger: this.ledger,
-      room: this.room, protection: this.protection, ids: this.ids,
-    }, start.settings)
+    this.appender = new Appender(
+      {
+        db,
+        transactions: this.transactions,
+        lanes: this.lanes,
+        epochs: this.epochs,
+        ledger: this.ledger,
+        room: this.room,
+        protection: this.protection,
+        ids: this.ids,
+      },
+      start.settings,
+    )
   }
 
   exchanges(): string[] {
@@ -77,19 +86,27 @@ export class Engine {
   /** Answers all but `stop`. `between` runs after each transaction of a long answer. */
   answer(question: Exclude<Question, { kind: 'stop' }>, between: () => void): unknown {
     switch (question.kind) {
-      case 'read': return this.#read(question.lane, question.position, question.maxBytes)
+      case 'read':
+        return this.#read(question.lane, question.position, question.maxBytes)
       case 'advance': {
         advanceTo(this, question.advances, question.letters, question.now.wallMs, between)
         this.protection.endGuard()
         return undefined
       }
-      case 'epochs': return this.epochs.states(this.laneTables)
-      case 'totals': return this.totals()
-      case 'lines': return this.ledger.book.top(question.limit)
-      case 'letters': return this.letters.list(question.limit)
-      case 'letter': return this.letters.show(question.letter)
-      case 'retry': return this.#retryLetter(question.letter, question.now)
-      case 'drop': return this.#dropLetter(question.letter)
+      case 'epochs':
+        return this.epochs.states(this.laneTables)
+      case 'totals':
+        return this.totals()
+      case 'lines':
+        return this.ledger.book.top(question.limit)
+      case 'letters':
+        return this.letters.list(question.limit)
+      case 'letter':
+        return this.letters.show(question.letter)
+      case 'retry':
+        return this.#retryLetter(question.letter, question.now)
+      case 'drop':
+        return this.#dropLetter(question.letter)
     }
   }
 

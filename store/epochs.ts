@@ -94,11 +94,18 @@ export class Epochs {
   states(lanes: readonly LaneTable[]): EpochState[] {
     const spans = new Map<number, Partial<Record<Lane, { first: number; last: number }>>>()
     for (const lane of lanes) {
-      for (const span of spansOf(lane)) spans.set(span.epoch, { ...spans.get(span.epoch), [lane.lane]: { first: span.first, last: span.last } })
+      for (const span of spansOf(lane))
+        spans.set(span.epoch, { ...spans.get(span.epoch), [lane.lane]: { first: span.first, last: span.last } })
     }
-    return [...this.#rows.values()].sort((a, b) => a.id - b.id).map((row) => ({
-      epoch: row.epoch, bootId: row.boot_id, createdMs: row.created_ms, touchedMs: row.touched_ms, lanes: spans.get(row.id) ?? {},
-    }))
+    return [...this.#rows.values()]
+      .sort((a, b) => a.id - b.id)
+      .map((row) => ({
+        epoch: row.epoch,
+        bootId: row.boot_id,
+        createdMs: row.created_ms,
+        touchedMs: row.touched_ms,
+        lanes: spans.get(row.id) ?? {},
+      }))
   }
 }
 

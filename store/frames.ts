@@ -116,11 +116,13 @@ export class GroupEncoder {
 }
 
 function flagsOf(envelope: Envelope): number {
-  return (envelope.clockTrusted ? TRUSTED : 0)
-    | (envelope.parts === undefined ? 0 : PARTS)
-    | (envelope.contentType === undefined ? 0 : CONTENT_TYPE)
-    | (envelope.traceparent === undefined ? 0 : TRACEPARENT)
-    | (envelope.userProperties === undefined ? 0 : USER_PROPERTIES)
+  return (
+    (envelope.clockTrusted ? TRUSTED : 0) |
+    (envelope.parts === undefined ? 0 : PARTS) |
+    (envelope.contentType === undefined ? 0 : CONTENT_TYPE) |
+    (envelope.traceparent === undefined ? 0 : TRACEPARENT) |
+    (envelope.userProperties === undefined ? 0 : USER_PROPERTIES)
+  )
 }
 
 function writePairs(out: ByteWriter, pairs: Pairs): void {
@@ -172,7 +174,9 @@ function openGroup(group: Uint8Array): ByteReader {
   const reader = new ByteReader(group)
   const version = reader.byte()
   if (version !== FRAMES_VERSION) {
-    throw new MalformedBytes(`frames of version ${version}; this release reads version ${FRAMES_VERSION}: install the release that wrote them`)
+    throw new MalformedBytes(
+      `frames of version ${version}; this release reads version ${FRAMES_VERSION}: install the release that wrote them`,
+    )
   }
   return reader
 }
@@ -191,9 +195,8 @@ function readFlags(reader: ByteReader): number {
 function decodeFrame(reader: ByteReader, times: { receivedMs: number; bootMs: number }): Decoded {
   const end = frameEnd(reader)
   const flags = readFlags(reader)
-  const decoded = (flags & INTERNAL) === 0
-    ? { envelope: decodeEnvelope(reader, flags, times) }
-    : { internal: decodeInternal(reader, times) }
+  const decoded =
+    (flags & INTERNAL) === 0 ? { envelope: decodeEnvelope(reader, flags, times) } : { internal: decodeInternal(reader, times) }
   if (reader.at !== end) throw new MalformedBytes(`a frame ends at ${reader.at} instead of ${end}`)
   return decoded
 }

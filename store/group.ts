@@ -37,7 +37,10 @@ export class DamagedGroup extends Error {
 }
 
 export function packFrames(frames: Uint8Array): Buffer {
-  const packed = frames.length < MIN_COMPRESS_BYTES ? undefined : zstdCompressSync(frames, { params: PARAMS, pledgedSrcSize: frames.length, chunkSize: chunkBytes(frames.length / 2) })
+  const packed =
+    frames.length < MIN_COMPRESS_BYTES
+      ? undefined
+      : zstdCompressSync(frames, { params: PARAMS, pledgedSrcSize: frames.length, chunkSize: chunkBytes(frames.length / 2) })
   const useful = packed !== undefined && packed.length < frames.length
   const body = useful ? packed : frames
   const out = Buffer.allocUnsafe(HEAD_BYTES + body.length)
@@ -58,7 +61,8 @@ export function openGroup(packed: Buffer, columns: RowColumns): Buffer {
   }
   const body = packed.subarray(HEAD_BYTES)
   if (packed[0] === RAW) return body
-  if (packed[0] === ZSTD) return zstdDecompressSync(body, { maxOutputLength: MAX_GROUP_BYTES, chunkSize: chunkBytes(columns.bytes + columns.count * 80) })
+  if (packed[0] === ZSTD)
+    return zstdDecompressSync(body, { maxOutputLength: MAX_GROUP_BYTES, chunkSize: chunkBytes(columns.bytes + columns.count * 80) })
   throw new DamagedGroup(`the group at position ${columns.first} has the unknown coding ${packed[0]}; a newer release wrote it`)
 }
 

@@ -68,7 +68,10 @@ export class LaneTable {
   }
 
   #load(db: Database): void {
-    const noted = db.prepare('SELECT highest, watermark FROM lanes WHERE lane = ?').get(this.index) as { highest: number; watermark: number }
+    const noted = db.prepare('SELECT highest, watermark FROM lanes WHERE lane = ?').get(this.index) as {
+      highest: number
+      watermark: number
+    }
     const last = this.last()
     // `lanes` is written only by transactions that delete rows; appends after it show in the last row.
     this.highest = Math.max(noted.highest, last === undefined ? 0 : lastOf(last))

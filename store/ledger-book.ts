@@ -117,9 +117,14 @@ export class LedgerBook implements LedgerSink {
   fold(keep: number): void {
     const excess = this.lines.size - 1 - keep
     if (excess <= 0) return
-    const ranked = [...this.lines.values()].filter((line) => line.id !== OTHER_ID).map((line) => ({
-      line, open: line.tally.balance.messages > 0 ? 1 : 0, received: line.tally.get(RECEIVED).messages,
-    })).sort((a, b) => a.open - b.open || a.received - b.received || a.line.id - b.line.id)
+    const ranked = [...this.lines.values()]
+      .filter((line) => line.id !== OTHER_ID)
+      .map((line) => ({
+        line,
+        open: line.tally.balance.messages > 0 ? 1 : 0,
+        received: line.tally.get(RECEIVED).messages,
+      }))
+      .sort((a, b) => a.open - b.open || a.received - b.received || a.line.id - b.line.id)
     for (const { line } of ranked.slice(0, excess)) this.#foldOne(line)
   }
 
@@ -159,8 +164,12 @@ function shedMessages(tally: Tally): number {
 
 function ledgerLine({ device, stream, tally }: Line): LedgerLine {
   return {
-    device, stream, shed: tally.shed(),
-    received: { ...tally.get(RECEIVED) }, delivered: { ...tally.get(DELIVERED) }, deadLettered: { ...tally.get(DEAD_LETTERED) },
+    device,
+    stream,
+    shed: tally.shed(),
+    received: { ...tally.get(RECEIVED) },
+    delivered: { ...tally.get(DELIVERED) },
+    deadLettered: { ...tally.get(DEAD_LETTERED) },
   }
 }
 

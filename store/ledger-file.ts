@@ -56,9 +56,11 @@ export class LedgerFile {
   }
 
   foldDue(maxLines: number): boolean {
-    return this.#logBytes > Math.max(MIN_LOG_BYTES, 2 * this.#snapshotBytes)
-      || this.#logRows > MAX_LOG_ROWS
-      || this.book.lines.size - 1 > maxLines * SLACK
+    return (
+      this.#logBytes > Math.max(MIN_LOG_BYTES, 2 * this.#snapshotBytes) ||
+      this.#logRows > MAX_LOG_ROWS ||
+      this.book.lines.size - 1 > maxLines * SLACK
+    )
   }
 
   /** Writes a snapshot and empties the log, in a transaction of its own. */
@@ -83,7 +85,8 @@ export class LedgerFile {
     const lines = [...this.book.lines.values()].filter((line) => line.tally.counts.size > 0)
     for (let from = 0; from < Math.max(1, lines.length); from += SHARD_LINES) {
       const out = new LedgerWriter()
-      if (from === 0) for (const index of LANES.keys()) out.lane(index, this.book.lanes[index]?.messages ?? 0, this.book.lanes[index]?.bytes ?? 0)
+      if (from === 0)
+        for (const index of LANES.keys()) out.lane(index, this.book.lanes[index]?.messages ?? 0, this.book.lanes[index]?.bytes ?? 0)
       for (const line of lines.slice(from, from + SHARD_LINES)) {
         out.define(line.id, line.device, line.stream)
         for (const [code, count] of line.tally.counts) out.count(line.id, code, count.messages, count.bytes)

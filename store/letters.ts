@@ -98,7 +98,11 @@ export class Letters {
   }
 }
 
-function columnsOf(lane: number, position: number, bytes: number): { lane: number; first: number; count: number; epoch: number; bytes: number } {
+function columnsOf(
+  lane: number,
+  position: number,
+  bytes: number,
+): { lane: number; first: number; count: number; epoch: number; bytes: number } {
   return { lane, first: position, count: 1, epoch: 0, bytes }
 }
 

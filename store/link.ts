@@ -38,7 +38,11 @@ export class Link {
 
   constructor(start: WorkerStart, events: LinkEvents) {
     this.#events = events
-    this.#worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: start, name: 'outbox', resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB } })
+    this.#worker = new Worker(new URL('./worker.ts', import.meta.url), {
+      workerData: start,
+      name: 'outbox',
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB },
+    })
     this.ready = new Promise((resolve, reject) => {
       this.#waiting.set(-1, { resolve: (value) => resolve(value as Ready), reject })
     })
@@ -79,13 +83,20 @@ export class Link {
     if ('state' in report) this.#events.state(report.state)
     if ('spent' in report) this.#events.spent(report.spent)
     switch (report.kind) {
-      case 'ready': return this.#settle(-1).resolve(report)
-      case 'committed': return this.#events.committed(report.stored)
-      case 'stored': return this.#events.stored(report.stored)
-      case 'answer': return this.#settle(report.id).resolve(report.value)
-      case 'fatal': return this.#fail(gatewayError(report.error))
-      case 'notice': return this.#events.notice(report.notice)
-      case 'ticked': return this.#events.ticked()
+      case 'ready':
+        return this.#settle(-1).resolve(report)
+      case 'committed':
+        return this.#events.committed(report.stored)
+      case 'stored':
+        return this.#events.stored(report.stored)
+      case 'answer':
+        return this.#settle(report.id).resolve(report.value)
+      case 'fatal':
+        return this.#fail(gatewayError(report.error))
+      case 'notice':
+        return this.#events.notice(report.notice)
+      case 'ticked':
+        return this.#events.ticked()
     }
   }
 

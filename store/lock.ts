@@ -23,7 +23,8 @@ export function lockDirectory(directory: string): Database {
     if (!isBusy(error)) throw error
     const pid = ownerPid(directory)
     throw new GatewayError('transient', `another gateway${pid === undefined ? '' : ` (pid ${pid})`} uses the data directory ${directory}`, {
-      remedy: 'Stop it first (systemctl stop edge-gateway), or give this one a gateway.dataDir of its own.', cause: error,
+      remedy: 'Stop it first (systemctl stop edge-gateway), or give this one a gateway.dataDir of its own.',
+      cause: error,
     })
   }
   notePid(directory)

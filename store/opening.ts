@@ -148,16 +148,25 @@ function afterLoss(start: WorkerStart, state: StateFile, tell: (level: Notice['l
   const path = join(directory, OUTBOX_FILE)
   const { note } = state
   const result = salvage({
-    source: path, target: join(directory, BUILDING), note, wallMs: start.now.wallMs,
+    source: path,
+    target: join(directory, BUILDING),
+    note,
+    wallMs: start.now.wallMs,
     freshEpoch: (id) => createHash('sha256').update(`${start.epoch}/${id}`).digest('hex').slice(0, 16),
   })
   renameSync(join(directory, BUILDING), join(directory, BUILT))
   syncDirectory(directory)
   const aside = finishSalvage(directory, stampOf(start))
-  const age = note === undefined ? ' No totals are known apart from it, so the loss may be larger.' : ` The last totals known apart from it are of ${new Date(note.atMs).toISOString()}.`
+  const age =
+    note === undefined
+      ? ' No totals are known apart from it, so the loss may be larger.'
+      : ` The last totals known apart from it are of ${new Date(note.atMs).toISOString()}.`
   // After a clean stop the last totals are complete. Else the last commits may be gone together with their count.
   const least = note !== undefined && state.running ? leastLoss(result.lostMessages) : ''
-  tell('error', `${what}. ${aside === undefined ? '' : `It is set aside as ${aside}. `}${result.rescued} messages were saved, ${result.lostMessages} are lost and counted as such.${least}${age}${result.texts.map((text) => ` ${text}.`).join('')}`)
+  tell(
+    'error',
+    `${what}. ${aside === undefined ? '' : `It is set aside as ${aside}. `}${result.rescued} messages were saved, ${result.lostMessages} are lost and counted as such.${least}${age}${result.texts.map((text) => ` ${text}.`).join('')}`,
+  )
   return openWhole(start, path, false)
 }
 
@@ -192,7 +201,9 @@ function freeName(path: string): string {
 }
 
 function forgetOldest(directory: string): void {
-  const paths = readdirSync(directory).filter((name) => name.startsWith(ASIDE) && !name.endsWith('-wal')).map((name) => join(directory, name))
+  const paths = readdirSync(directory)
+    .filter((name) => name.startsWith(ASIDE) && !name.endsWith('-wal'))
+    .map((name) => join(directory, name))
   // The rename set the change time; names go by a wall clock that may have jumped.
   const oldestFirst = paths.map((path) => ({ path, atMs: statSync(path).ctimeMs })).sort((a, b) => a.atMs - b.atMs)
   for (const { path } of oldestFirst.slice(0, -KEEP_ASIDE)) removeDatabase(path)

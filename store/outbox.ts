@@ -9,8 +9,21 @@ import type { Component } from '../daemon/component.ts'
 import { GatewayError } from '../daemon/errors.ts'
 import { LANES } from '../daemon/ports.ts'
 import type {
-  Advance, DeadLetter, DeadLetters, Entry, EpochState, InternalRecord, Lane, LaneState, Ledger, Log,
-  OutboxNotice, OutboxReader, OutboxState, OutboxWriter, Stored,
+  Advance,
+  DeadLetter,
+  DeadLetters,
+  Entry,
+  EpochState,
+  InternalRecord,
+  Lane,
+  LaneState,
+  Ledger,
+  Log,
+  OutboxNotice,
+  OutboxReader,
+  OutboxState,
+  OutboxWriter,
+  Stored,
 } from '../daemon/ports.ts'
 import { CommitQueue, readNow } from './commit-queue.ts'
 import { autoDelayMs, diskKind } from './disk.ts'
@@ -38,7 +51,14 @@ export interface OutboxParts {
 const EMPTY_LANE: LaneState = { messages: 0, bytes: 0, watermark: 0, highest: 0, oldestMs: undefined, blocked: false }
 const NO_STATE: WorkerState = {
   lanes: Object.fromEntries(LANES.map((lane) => [lane, EMPTY_LANE])) as Record<Lane, LaneState>,
-  usedBytes: 0, maxBytes: 0, freeDiskBytes: 0, blockedReason: undefined, epoch: undefined, commits: 0, deadLetters: 0, droppedInternal: 0,
+  usedBytes: 0,
+  maxBytes: 0,
+  freeDiskBytes: 0,
+  blockedReason: undefined,
+  epoch: undefined,
+  commits: 0,
+  deadLetters: 0,
+  droppedInternal: 0,
 }
 
 export class Outbox implements OutboxWriter, OutboxReader, Component {
@@ -66,7 +86,9 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   constructor(parts: OutboxParts) {
     this.#parts = parts
     this.#settings = parts.settings
-    this.#queue = new CommitQueue(parts.clock, { maxDelayMs: 0, maxBytes: parts.settings.commit.maxBytes }, (request, transfer) => this.#open.post(request, transfer))
+    this.#queue = new CommitQueue(parts.clock, { maxDelayMs: 0, maxBytes: parts.settings.commit.maxBytes }, (request, transfer) =>
+      this.#open.post(request, transfer),
+    )
     this.ended = new Promise((_, reject) => {
       this.#end = reject
     })
@@ -87,18 +109,24 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   async start(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()
     const { clock, dataDir, random } = this.#parts
-    const link = new Link({
-      directory: dataDir, settings: this.#settings, epoch: Buffer.from(random.bytes(8)).toString('hex'),
-      bootId: clock.bootId, now: readNow(clock),
-    }, {
-      state: (state) => this.#take(state),
-      committed: (stored) => this.#settle(this.#queue.committed(stored)),
-      spent: (buffers) => this.#queue.reuse(buffers),
-      stored: (stored) => this.#settle(this.#queue.stored(stored)),
-      ticked: () => this.#ticked(),
-      notice: (notice) => this.#tell(notice),
-      failed: (error) => this.#end(error),
-    })
+    const link = new Link(
+      {
+        directory: dataDir,
+        settings: this.#settings,
+        epoch: Buffer.from(random.bytes(8)).toString('hex'),
+        bootId: clock.bootId,
+        now: readNow(clock),
+      },
+      {
+        state: (state) => this.#take(state),
+        committed: (stored) => this.#settle(this.#queue.committed(stored)),
+        spent: (buffers) => this.#queue.reuse(buffers),
+        stored: (stored) => this.#settle(this.#queue.stored(stored)),
+        ticked: () => this.#ticked(),
+        notice: (notice) => this.#tell(notice),
+        failed: (error) => this.#end(error),
+      },
+    )
     this.#link = link
     const ready = await untilAborted(link.ready, signal, () => link.terminate())
     this.#queue.limits = commitLimits(this.#settings, dataDir)
@@ -116,7 +144,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   configure(settings: OutboxSettings): void {
     this.#settings = settings
     this.#queue.limits = commitLimits(settings, this.#parts.dataDir)
-    this.#ids = settings.dedupe === undefined ? undefined : this.#ids ?? new MessageIds(settings.dedupe)
+    this.#ids = settings.dedupe === undefined ? undefined : (this.#ids ?? new MessageIds(settings.dedupe))
     if (settings.dedupe !== undefined) this.#ids?.configure(settings.dedupe)
     this.#link?.post({ kind: 'configure', settings })
   }
@@ -193,7 +221,11 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   #addExchange(exchange: string): void {
     const given = this.#exchanges.add(exchange)
     for (const old of given) this.#queue.release(old, () => undefined)
-    if (given.length > 0) this.#parts.log.warn({ exchanges: given.length }, 'too many unfinished QoS 2 exchanges: the oldest were forgotten, their repeats may be stored twice')
+    if (given.length > 0)
+      this.#parts.log.warn(
+        { exchanges: given.length },
+        'too many unfinished QoS 2 exchanges: the oldest were forgotten, their repeats may be stored twice',
+      )
   }
 
   async #totals(): ReturnType<Ledger['totals']> {
@@ -207,7 +239,8 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   #take(state: WorkerState): void {
     const before = this.#state
     this.#state = state
-    if (LANES.some((lane) => state.lanes[lane].highest > before.lanes[lane].highest)) for (const listener of this.#appendListeners) listener()
+    if (LANES.some((lane) => state.lanes[lane].highest > before.lanes[lane].highest))
+      for (const listener of this.#appendListeners) listener()
     if (state.blockedReason !== before.blockedReason) for (const listener of this.#roomListeners) listener()
   }
 
@@ -226,7 +259,10 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
     const records = dropped - this.#toldDropped
     if (records === 0) return
     this.#toldDropped = dropped
-    this.#parts.log.warn({ records }, 'records of the gateway\'s own (events, ledger) were dropped: their share of the buffer is full, or Kafka refuses them')
+    this.#parts.log.warn(
+      { records },
+      "records of the gateway's own (events, ledger) were dropped: their share of the buffer is full, or Kafka refuses them",
+    )
   }
 
   #tick(): void {
@@ -244,7 +280,10 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
     if (link === undefined) return
     const leftMs = deadlineMs - this.#parts.clock.monotonicMs()
     if (leftMs <= 0) return link.terminate()
-    const drained = this.#drain(link).then(() => true, () => false)
+    const drained = this.#drain(link).then(
+      () => true,
+      () => false,
+    )
     let cancel = (): void => undefined
     const late = new Promise<boolean>((resolve) => {
       cancel = this.#parts.clock.after(Math.min(leftMs, MAX_TIMER_MS), () => resolve(false))
@@ -290,6 +329,11 @@ function loadIds(settings: OutboxSettings, stored: readonly StoredIds[], nowMs: 
 
 function storedMessages(answer: ReadAnswer): Stored[] {
   const { epoch } = answer
-  return answer.slices.flatMap((slice) => decodeGroup(slice.frames, slice.from, slice.to)
-    .map((message, index) => ({ epoch, position: slice.first + slice.from + index, ...message })))
+  return answer.slices.flatMap((slice) =>
+    decodeGroup(slice.frames, slice.from, slice.to).map((message, index) => ({
+      epoch,
+      position: slice.first + slice.from + index,
+      ...message,
+    })),
+  )
 }

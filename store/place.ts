@@ -33,13 +33,18 @@ export function prepareDirectory(path: string): string | undefined {
     if (first !== undefined) syncParents(resolve(first), resolve(path))
   } catch (error) {
     throw new GatewayError('fatal', `the data directory ${path} can't be made: ${messageOf(error)}`, {
-      remedy: 'Make it yourself and give it to the user of the gateway.', cause: error,
+      remedy: 'Make it yourself and give it to the user of the gateway.',
+      cause: error,
     })
   }
   const { type } = statfsSync(path)
   const network = NETWORK_MAGIC[type] ?? networkFuse(mountType(path, readFileSync('/proc/self/mountinfo', 'utf8')))
   if (network !== undefined) {
-    throw new GatewayError('fatal', `the data directory ${path} is on a network file system (${network}), where SQLite's locks and fsync do not hold`, { remedy: REMEDY })
+    throw new GatewayError(
+      'fatal',
+      `the data directory ${path} is on a network file system (${network}), where SQLite's locks and fsync do not hold`,
+      { remedy: REMEDY },
+    )
   }
   if (type === TMPFS_MAGIC) return `the data directory ${path} is in memory (tmpfs): everything in it is lost at a power cut. ${REMEDY}`
   return undefined

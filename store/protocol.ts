@@ -1,7 +1,5 @@
 /** What the main thread and the worker that owns the database say to each other. */
-import type {
-  Advance, Counted, DeadLetter, EpochId, EpochState, Lane, LaneState, LedgerLine, ShedReason,
-} from '../daemon/ports.ts'
+import type { Advance, Counted, DeadLetter, EpochId, EpochState, Lane, LaneState, LedgerLine, ShedReason } from '../daemon/ports.ts'
 import type { ErrorKind } from '../daemon/errors.ts'
 import type { GroupFacts } from './frames.ts'
 import type { OutboxSettings } from './settings.ts'
@@ -132,8 +130,20 @@ export interface WireError {
 }
 
 export type Report =
-  | { readonly kind: 'ready'; readonly state: WorkerState; readonly exchanges: readonly string[]; readonly ids: readonly StoredIds[]; readonly notices: readonly Notice[] }
-  | { readonly kind: 'committed'; readonly id: number; readonly stored: readonly number[]; readonly spent: readonly ArrayBuffer[]; readonly state: WorkerState }
+  | {
+      readonly kind: 'ready'
+      readonly state: WorkerState
+      readonly exchanges: readonly string[]
+      readonly ids: readonly StoredIds[]
+      readonly notices: readonly Notice[]
+    }
+  | {
+      readonly kind: 'committed'
+      readonly id: number
+      readonly stored: readonly number[]
+      readonly spent: readonly ArrayBuffer[]
+      readonly state: WorkerState
+    }
   | { readonly kind: 'stored'; readonly stored: readonly number[]; readonly spent: readonly ArrayBuffer[]; readonly state: WorkerState }
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown; readonly state: WorkerState }
   | { readonly kind: 'notice'; readonly notice: Notice }

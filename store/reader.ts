@@ -25,7 +25,13 @@ export function readAfter(lane: LaneTable, epochs: Epochs, position: number, max
     if (cut.end < start) break
     epoch = row.epoch
     const rest = cut.end < lastOf(row)
-    slices.push({ first: row.first, from: start - row.first, to: cut.end + 1 - row.first, frames: rest ? lane.open(row) : lane.take(row), handedOver: !rest })
+    slices.push({
+      first: row.first,
+      from: start - row.first,
+      to: cut.end + 1 - row.first,
+      frames: rest ? lane.open(row) : lane.take(row),
+      handedOver: !rest,
+    })
     budget -= cut.bytes
     messages -= cut.end + 1 - start
     at = cut.end
@@ -48,7 +54,12 @@ function firstOpen(lane: LaneTable, at: number): number {
 
 /** How far a row may be read from `start`: to the byte budget (but `atLeastOne`), to the next dead letter. */
 function cutRow(
-  lane: LaneTable, row: GroupRow, start: number, maxBytes: number, maxMessages: number, atLeastOne: boolean,
+  lane: LaneTable,
+  row: GroupRow,
+  start: number,
+  maxBytes: number,
+  maxMessages: number,
+  atLeastOne: boolean,
 ): { end: number; bytes: number } {
   const whole = start === row.first && row.bytes <= maxBytes && row.count <= maxMessages
   if (whole && lane.holes.size === 0) return { end: lastOf(row), bytes: row.bytes }

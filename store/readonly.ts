@@ -53,10 +53,14 @@ export class StoppedOutbox {
     const owner = lockOwner(dataDir)
     if (owner !== undefined) {
       const pid = owner.pid === undefined ? '' : ` (pid ${owner.pid})`
-      throw new GatewayError('rejected', `a daemon${pid} uses ${dataDir}, but does not answer`, { remedy: 'Look at its journal; systemctl restart edge-gateway.' })
+      throw new GatewayError('rejected', `a daemon${pid} uses ${dataDir}, but does not answer`, {
+        remedy: 'Look at its journal; systemctl restart edge-gateway.',
+      })
     }
     if (!existsSync(path)) {
-      throw new GatewayError('rejected', `there is no buffer in ${dataDir}, or no right to look`, { remedy: 'Check gateway.dataDir; use sudo; or start the daemon once.' })
+      throw new GatewayError('rejected', `there is no buffer in ${dataDir}, or no right to look`, {
+        remedy: 'Check gateway.dataDir; use sudo; or start the daemon once.',
+      })
     }
     return openedAt(path, (db) => new StoppedOutbox(db))
   }
@@ -104,7 +108,13 @@ export class StoppedOutbox {
 
   #lane(lane: LaneTable): StoppedLane {
     const held = this.#ledger.book.lanes[lane.index]
-    return { messages: held?.messages ?? 0, bytes: held?.bytes ?? 0, watermark: lane.watermark, highest: lane.highest, oldestMs: lane.above(lane.watermark)?.oldest_ms }
+    return {
+      messages: held?.messages ?? 0,
+      bytes: held?.bytes ?? 0,
+      watermark: lane.watermark,
+      highest: lane.highest,
+      oldestMs: lane.above(lane.watermark)?.oldest_ms,
+    }
   }
 }
 

@@ -21,7 +21,8 @@ export interface Books {
  */
 export function countOut(lane: LaneTable, row: GroupRow, from: number, to: number, code: number, { delta }: Books): void {
   const whole = from === row.first && to === lastOf(row) && lane.watermark < row.first && lane.holes.size === 0
-  const out = (device: string, stream: string, messages: number, bytes: number): void => delta.outcome(device, stream, code, messages, bytes)
+  const out = (device: string, stream: string, messages: number, bytes: number): void =>
+    delta.outcome(device, stream, code, messages, bytes)
   if (whole && lane.known.visit(row.first, out)) return delta.lane(lane.index, -row.count, -row.bytes)
   const shares = new Shares()
   const low = Math.max(from, lane.watermark + 1) - row.first
@@ -59,10 +60,18 @@ function cutHead(lane: LaneTable, row: GroupRow, position: number): void {
   }
   lane.remove(row)
   const { facts } = encoder
-  lane.put({
-    first: position + 1, count: facts.count, epoch: row.epoch, bytes: facts.bytes,
-    oldest_ms: facts.oldestMs, newest_ms: facts.newestMs, trusted: row.trusted,
-  }, packFrames(encoder.finish()))
+  lane.put(
+    {
+      first: position + 1,
+      count: facts.count,
+      epoch: row.epoch,
+      bytes: facts.bytes,
+      oldest_ms: facts.oldestMs,
+      newest_ms: facts.newestMs,
+      trusted: row.trusted,
+    },
+    packFrames(encoder.finish()),
+  )
 }
 
 /** Removes the lane's oldest row that begins above `protectedEnd`; false when there is none. */

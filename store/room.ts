@@ -33,9 +33,8 @@ export class Room {
   configure(settings: OutboxSettings): void {
     const disk = statfsSync(this.#directory)
     this.minFreeBytes = settings.minFreeBytes
-    this.maxBytes = settings.maxBytes === 'auto'
-      ? Math.min(AUTO_MAX_BYTES, Math.floor(disk.blocks * disk.bsize * AUTO_SHARE))
-      : settings.maxBytes
+    this.maxBytes =
+      settings.maxBytes === 'auto' ? Math.min(AUTO_MAX_BYTES, Math.floor(disk.blocks * disk.bsize * AUTO_SHARE)) : settings.maxBytes
     this.freeDiskBytes = disk.bavail * disk.bsize
   }
 

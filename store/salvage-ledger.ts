@@ -37,7 +37,10 @@ export function salvageLedger(source: Database | undefined, target: Database, no
 /** True when the whole ledger could be read. */
 function replayAll(source: Database, book: LedgerBook): boolean {
   const trial = new LedgerBook()
-  for (const [table, key, column] of [['ledger_snapshot', 'shard', 'lines'], ['ledger_log', 'id', 'delta']] as const) {
+  for (const [table, key, column] of [
+    ['ledger_snapshot', 'shard', 'lines'],
+    ['ledger_log', 'id', 'delta'],
+  ] as const) {
     const { rows, damaged } = readDamaged<Record<string, unknown>>(source, table, key, 1 << 30)
     for (const row of rows) if (!replayOne(row[column] as Buffer, trial)) return false
     if (damaged()) return false
@@ -80,7 +83,10 @@ function close(book: LedgerBook, delta: LedgerDelta, held: Held): Counted {
   const deadChange = { messages: held.deadLetters.messages - dead.messages, bytes: held.deadLetters.bytes - dead.bytes }
   delta.unowned(DEAD_LETTERED, deadChange.messages, deadChange.bytes)
   const open = book.totals.balance
-  const missing = { messages: open.messages - deadChange.messages - buffered.messages, bytes: open.bytes - deadChange.bytes - buffered.bytes }
+  const missing = {
+    messages: open.messages - deadChange.messages - buffered.messages,
+    bytes: open.bytes - deadChange.bytes - buffered.bytes,
+  }
   // More was found than the ledger knew of: it was received all the same.
   delta.unowned(RECEIVED, Math.max(0, -missing.messages), Math.max(0, -missing.bytes))
   const lost = { messages: Math.max(0, missing.messages), bytes: Math.max(0, missing.bytes) }

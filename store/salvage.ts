@@ -58,7 +58,8 @@ export function salvage(order: SalvageOrder): Salvaged {
     if (source === undefined) texts.push('nothing of it could be read')
     noteHighest(target, order.note)
     const lost = salvageLedger(source, target, order.note, heldBy(target, results))
-    for (const result of results) if (result.damaged) texts.push(`lane ${result.lane}: some pages could not be read, ${result.messages} messages were saved`)
+    for (const result of results)
+      if (result.damaged) texts.push(`lane ${result.lane}: some pages could not be read, ${result.messages} messages were saved`)
     target.pragma('wal_checkpoint(TRUNCATE)')
     return { rescued: results.reduce((sum, result) => sum + result.messages, 0), lostMessages: lost.messages, texts }
   } finally {
@@ -99,10 +100,19 @@ function copyUnkeyed(source: Database, target: Database, table: string, texts: s
 
 function insertRow(target: Database, table: string, row: Record<string, unknown>): void {
   const columns = Object.keys(row)
-  target.prepare(`INSERT OR REPLACE INTO ${table} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`).run(...Object.values(row))
+  target
+    .prepare(`INSERT OR REPLACE INTO ${table} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`)
+    .run(...Object.values(row))
 }
 
-function copyLane(source: Database, target: Database, lane: Lane, transactions: Transactions, order: SalvageOrder, texts: string[]): LaneResult {
+function copyLane(
+  source: Database,
+  target: Database,
+  lane: Lane,
+  transactions: Transactions,
+  order: SalvageOrder,
+  texts: string[],
+): LaneResult {
   const table = new LaneTable(target, lane)
   const known = Math.max(table.highest, order.note?.lanes[table.index]?.highest ?? 0) + 1_000_000
   const { rows, damaged } = readDamaged<GroupRow & { frames: Buffer }>(source, `outbox_${lane}`, 'first', known)
@@ -153,7 +163,9 @@ function openCount(row: GroupRow & { frames: Buffer }, table: LaneTable): { mess
 /** Rows of an unknown epoch are sent again under a new one: Kafka's positions for the old are unknown too. */
 function ensureEpoch(target: Database, id: number, order: SalvageOrder): void {
   if (target.prepare('SELECT 1 FROM epochs WHERE id = ?').get(id) !== undefined) return
-  target.prepare('INSERT INTO epochs (id, epoch, boot_id, created_ms, touched_ms) VALUES (?, ?, ?, ?, ?)').run(id, order.freshEpoch(id), 'unknown', order.wallMs, order.wallMs)
+  target
+    .prepare('INSERT INTO epochs (id, epoch, boot_id, created_ms, touched_ms) VALUES (?, ?, ?, ?, ?)')
+    .run(id, order.freshEpoch(id), 'unknown', order.wallMs, order.wallMs)
 }
 
 /** Positions are never given twice, even if `lanes` was damaged. */
@@ -161,12 +173,20 @@ function noteHighest(target: Database, note: OutboxNote | undefined): void {
   for (const [index] of LANES.entries()) {
     const known = note?.lanes[index]
     target.prepare('INSERT OR IGNORE INTO lanes (lane, highest, watermark) VALUES (?, 0, 0)').run(index)
-    target.prepare('UPDATE lanes SET highest = max(highest, ?), watermark = max(watermark, ?) WHERE lane = ?').run(known?.highest ?? 0, known?.watermark ?? 0, index)
+    target
+      .prepare('UPDATE lanes SET highest = max(highest, ?), watermark = max(watermark, ?) WHERE lane = ?')
+      .run(known?.highest ?? 0, known?.watermark ?? 0, index)
   }
 }
 
-function heldBy(target: Database, results: readonly LaneResult[]): { lanes: { messages: number; bytes: number }[]; deadLetters: { messages: number; bytes: number } } {
-  const deadLetters = target.prepare('SELECT count(*) AS messages, coalesce(sum(bytes), 0) AS bytes FROM dead_letters').get() as { messages: number; bytes: number }
+function heldBy(
+  target: Database,
+  results: readonly LaneResult[],
+): { lanes: { messages: number; bytes: number }[]; deadLetters: { messages: number; bytes: number } } {
+  const deadLetters = target.prepare('SELECT count(*) AS messages, coalesce(sum(bytes), 0) AS bytes FROM dead_letters').get() as {
+    messages: number
+    bytes: number
+  }
   return { lanes: LANES.map((lane) => results.find((result) => result.lane === lane) ?? { messages: 0, bytes: 0 }), deadLetters }
 }
 

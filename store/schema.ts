@@ -13,11 +13,13 @@ export const APPLICATION_ID = 0x4564_4757
 export const SCHEMA_VERSION = 1
 export const MIN_READER = 1
 
-const OUTBOX_TABLES = LANES.map((lane) => `
+const OUTBOX_TABLES = LANES.map(
+  (lane) => `
   CREATE TABLE outbox_${lane} (
     first INTEGER PRIMARY KEY, count INTEGER NOT NULL, epoch INTEGER NOT NULL, bytes INTEGER NOT NULL,
     oldest_ms INTEGER NOT NULL, newest_ms INTEGER NOT NULL, trusted INTEGER NOT NULL, frames BLOB NOT NULL
-  );`).join('')
+  );`,
+).join('')
 
 /** The order of the tables fixes their root pages; a salvage relies on it when the first page is damaged. */
 const VERSION_1 = `

@@ -63,11 +63,13 @@ export class StateFile {
 
   #get(key: string): unknown {
     const text = this.#db.prepare('SELECT value FROM settings WHERE key = ?').pluck().get(key) as string | undefined
-    return text === undefined ? undefined : JSON.parse(text) as unknown
+    return text === undefined ? undefined : (JSON.parse(text) as unknown)
   }
 
   #set(key: string, value: unknown): void {
-    this.#db.prepare('INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value').run(key, JSON.stringify(value))
+    this.#db
+      .prepare('INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value')
+      .run(key, JSON.stringify(value))
   }
 }
 

@@ -14,7 +14,12 @@ export function totalsOf({ totals, lanes }: LedgerBook): DurableTotals {
   }
   const copy = (code: number): Counted => ({ ...totals.get(code) })
   return {
-    received: copy(RECEIVED), delivered: copy(DELIVERED), deadLettered: copy(DEAD_LETTERED),
-    exported: copy(EXPORTED), lost: copy(LOST), shed: totals.shed(), buffered,
+    received: copy(RECEIVED),
+    delivered: copy(DELIVERED),
+    deadLettered: copy(DEAD_LETTERED),
+    exported: copy(EXPORTED),
+    lost: copy(LOST),
+    shed: totals.shed(),
+    buffered,
   }
 }

@@ -123,7 +123,8 @@ export class Upkeep {
   #wallIsSteady(now: Now, maxAgeMs: number): boolean {
     const aheadMs = now.wallMs - now.bootMs
     if (!now.trusted) this.#steady = undefined
-    else if (this.#steady === undefined || Math.abs(aheadMs - this.#steady.aheadMs) > JUMP_MS) this.#steady = { aheadMs, sinceMs: now.bootMs }
+    else if (this.#steady === undefined || Math.abs(aheadMs - this.#steady.aheadMs) > JUMP_MS)
+      this.#steady = { aheadMs, sinceMs: now.bootMs }
     else this.#steady.aheadMs = aheadMs
     return this.#steady !== undefined && now.bootMs - this.#steady.sinceMs >= Math.min(STEADY_MS, maxAgeMs * STEADY_SHARE)
   }

@@ -43,6 +43,8 @@ function unreachable(path: string, cause: NodeJS.ErrnoException): GatewayError {
     })
   }
   const missing = cause.code === 'ENOENT' || cause.code === 'ECONNREFUSED'
-  const message = missing ? `the daemon is not running (nothing answers at ${path})` : `the daemon does not answer at ${path}: ${cause.message}`
+  const message = missing
+    ? `the daemon is not running (nothing answers at ${path})`
+    : `the daemon does not answer at ${path}: ${cause.message}`
   return new GatewayError('transient', message, { cause, remedy: 'systemctl status edge-gateway' })
 }

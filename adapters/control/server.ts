@@ -100,7 +100,7 @@ function paramsOf(pattern: readonly string[], parts: readonly string[]): Record<
 
 function send(response: ServerResponse, reply: Reply): void {
   const text = typeof reply.body === 'string'
-  const body = text ? (reply.body) : JSON.stringify(reply.body)
+  const body = text ? reply.body : JSON.stringify(reply.body)
   response.writeHead(reply.status, {
     'content-type': text ? 'text/plain; version=0.0.4; charset=utf-8' : 'application/json',
     'cache-control': 'no-store',
@@ -119,7 +119,8 @@ function listening(server: Server, listen: Listen): Promise<void> {
   const where = 'socketPath' in listen ? listen.socketPath : `${listen.host}:${listen.port}`
   return new Promise((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
-      const remedy = cause.code === 'EADDRINUSE' ? 'stop the other program, or choose another port' : 'check the address and its permissions'
+      const remedy =
+        cause.code === 'EADDRINUSE' ? 'stop the other program, or choose another port' : 'check the address and its permissions'
       reject(new GatewayError('fatal', `can't listen on ${where}: ${cause.message}`, { remedy, cause }))
     })
     server.listen('socketPath' in listen ? { path: listen.socketPath } : listen, () => resolve())

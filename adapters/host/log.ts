@@ -49,7 +49,8 @@ export class SystemLog implements Log {
     const now = this.#clock.monotonicMs()
     const entry = this.#seen.get(message)
     if (entry === undefined || now - entry.sinceMs > WINDOW_MS) {
-      if (entry !== undefined && entry.count > REPEATS_MAX) this.#pino.warn({ times: entry.count - REPEATS_MAX }, `repeated and not shown: ${message}`)
+      if (entry !== undefined && entry.count > REPEATS_MAX)
+        this.#pino.warn({ times: entry.count - REPEATS_MAX }, `repeated and not shown: ${message}`)
       if (this.#seen.size >= MESSAGES_MAX) this.#seen.clear()
       this.#seen.set(message, { sinceMs: now, count: 1 })
       return true

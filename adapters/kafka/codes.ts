@@ -45,7 +45,13 @@ export const CODES: ReadonlyMap<number, Meaning> = new Map([
   [35, alarm(() => 'the broker is too old for what we ask', 'Use Kafka 1.0 or later, or `kafka.delivery: at-least-once`.')],
   [FENCED, fenced(() => 'a newer producer with our transactional id began')],
   [49, transient(() => 'Kafka had forgotten our transactional id (it does after some idle days)')],
-  [50, alarm(() => 'our transaction timeout is above the broker\'s transaction.max.timeout.ms', 'Raise transaction.max.timeout.ms at the brokers.')],
+  [
+    50,
+    alarm(
+      () => "our transaction timeout is above the broker's transaction.max.timeout.ms",
+      'Raise transaction.max.timeout.ms at the brokers.',
+    ),
+  ],
   [CONCURRENT_TRANSACTIONS, transient(() => 'Kafka still completes our last transaction')],
   [53, alarm(() => 'we are not allowed to use our transactional id', GRANT)],
   [58, alarm(() => 'the broker refuses our credentials', 'Look at kafka.sasl.')],

@@ -51,7 +51,11 @@ async function readSecret(path: string): Promise<Buffer> {
   try {
     return await readFile(path)
   } catch (error) {
-    throw unusable(`${path} can't be read: ${messageOf(error)}`, `Let the user that runs the gateway read ${path}, or name another file.`, error)
+    throw unusable(
+      `${path} can't be read: ${messageOf(error)}`,
+      `Let the user that runs the gateway read ${path}, or name another file.`,
+      error,
+    )
   }
 }
 
@@ -73,7 +77,11 @@ async function requestToken({ url, clientId, clientSecretFile, scope }: TokenReq
     return tokenOf(answer.status, await answer.text())
   } catch (error) {
     const reason = error instanceof Error && error.cause !== undefined ? messageOf(error.cause) : messageOf(error)
-    throw unusable(`no token for Kafka from ${url}: ${reason}`, 'Look at kafka.sasl: tokenUrl, clientId, clientSecretFile and scope.', error)
+    throw unusable(
+      `no token for Kafka from ${url}: ${reason}`,
+      'Look at kafka.sasl: tokenUrl, clientId, clientSecretFile and scope.',
+      error,
+    )
   }
 }
 

@@ -92,7 +92,12 @@ function codeOf({ code, type, message }: ClientError): number | undefined {
 }
 
 function answered({ kind, say, alarm, remedy }: Meaning, { code, topic, partition }: Refusal, cause: Error, fate: Fate): KafkaError {
-  const place = topic === undefined ? 'a topic' : partition === undefined || alarm === true ? `the topic "${topic}"` : `partition ${partition} of the topic "${topic}"`
+  const place =
+    topic === undefined
+      ? 'a topic'
+      : partition === undefined || alarm === true
+        ? `the topic "${topic}"`
+        : `partition ${partition} of the topic "${topic}"`
   const refused = kind === 'rejected' && topic !== undefined && partition !== undefined ? { topic, partition } : undefined
   return new KafkaError({ kind, message: say(place), fate, alarm: alarm ?? false, remedy, refused, code, cause })
 }
@@ -101,10 +106,15 @@ const TLS_CODE = /^(ERR_TLS|ERR_SSL|CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|HOST
 
 function plainFailure(root: ClientError, fate: Fate): KafkaError {
   const { code, name, message } = root
-  const failed = (words: string, more: Partial<Details> = {}): KafkaError => new KafkaError({ kind: 'transient', fate, cause: root, message: words, ...more })
-  if (name === 'KafkaJSSASLAuthenticationError') return failed(`the broker refuses our credentials: ${message}`, { alarm: true, remedy: 'Look at kafka.sasl.' })
+  const failed = (words: string, more: Partial<Details> = {}): KafkaError =>
+    new KafkaError({ kind: 'transient', fate, cause: root, message: words, ...more })
+  if (name === 'KafkaJSSASLAuthenticationError')
+    return failed(`the broker refuses our credentials: ${message}`, { alarm: true, remedy: 'Look at kafka.sasl.' })
   if (typeof code === 'string' && TLS_CODE.test(code)) {
-    return failed(`no TLS connection to the broker: ${withoutPrefix(message)}`, { alarm: true, remedy: 'Look at kafka.tls and the broker\'s certificate.' })
+    return failed(`no TLS connection to the broker: ${withoutPrefix(message)}`, {
+      alarm: true,
+      remedy: "Look at kafka.tls and the broker's certificate.",
+    })
   }
   if (typeof root.type === 'string') return failed(`Kafka answered ${root.type}: ${message}`, { code: codeOf(root) })
   return failed(wordsFor(root))
@@ -113,13 +123,19 @@ function plainFailure(root: ClientError, fate: Fate): KafkaError {
 function wordsFor({ name, message, broker }: ClientError): string {
   const where = typeof broker === 'string' ? `the broker ${broker}` : 'the broker'
   switch (name) {
-    case 'KafkaJSConnectionClosedError': return `${where} closed the connection`
-    case 'KafkaJSConnectionError': return `no connection to ${where}: ${withoutPrefix(message)}`
-    case 'KafkaJSRequestTimeoutError': return `${where} did not answer: ${message}`
+    case 'KafkaJSConnectionClosedError':
+      return `${where} closed the connection`
+    case 'KafkaJSConnectionError':
+      return `no connection to ${where}: ${withoutPrefix(message)}`
+    case 'KafkaJSRequestTimeoutError':
+      return `${where} did not answer: ${message}`
     // An answer would have come out with its code: there was none.
-    case 'KafkaJSGroupCoordinatorNotFound': return 'the broker did not answer when asked for our coordinator'
-    case 'KafkaJSBrokerNotFound': return `the cluster has no such broker: ${message}`
-    default: return message
+    case 'KafkaJSGroupCoordinatorNotFound':
+      return 'the broker did not answer when asked for our coordinator'
+    case 'KafkaJSBrokerNotFound':
+      return `the cluster has no such broker: ${message}`
+    default:
+      return message
   }
 }
 

@@ -26,7 +26,12 @@ export class KafkaClient implements Kafka {
     signal.addEventListener('abort', abandon, { once: true })
     try {
       if (signal.aborted) throw givenUp()
-      const life = new (this.#settings.delivery === 'exactly-once' ? TransactionalLife : PlainLife)(client, this.#settings, timeouts, this.#clock)
+      const life = new (this.#settings.delivery === 'exactly-once' ? TransactionalLife : PlainLife)(
+        client,
+        this.#settings,
+        timeouts,
+        this.#clock,
+      )
       await life.begin()
       if (signal.aborted) throw givenUp()
       return life

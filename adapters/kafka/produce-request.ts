@@ -85,17 +85,24 @@ async function batchOf(request: ProduceRequest, { partition, firstSequence, mess
   return [int32(partition), int32(BATCH_HEAD_BYTES + records.length), sealBatch(batch, records), records]
 }
 
-function identityOf({ producerId = -1, producerEpoch = 0, transactionalId = null, compression = 0 }: ProduceRequest, firstSequence: number): BatchIdentity {
+function identityOf(
+  { producerId = -1, producerEpoch = 0, transactionalId = null, compression = 0 }: ProduceRequest,
+  firstSequence: number,
+): BatchIdentity {
   return { producerId: BigInt(producerId.toString()), producerEpoch, firstSequence, isTransactional: transactionalId !== null, compression }
 }
 
 /** What it returns is no part of `records`, which are written anew for the next batch. */
 function compressed(records: Buffer, compression: number): Promise<Buffer> | Buffer {
   switch (compression) {
-    case 0: return Buffer.from(records)
-    case GZIP: return compressGzip(records, { chunkSize: CHUNK_BYTES })
-    case ZSTD: return compressZstd(records, { chunkSize: CHUNK_BYTES })
-    default: throw new Error(`no codec for compression ${compression}`)
+    case 0:
+      return Buffer.from(records)
+    case GZIP:
+      return compressGzip(records, { chunkSize: CHUNK_BYTES })
+    case ZSTD:
+      return compressZstd(records, { chunkSize: CHUNK_BYTES })
+    default:
+      throw new Error(`no codec for compression ${compression}`)
   }
 }
 

@@ -13,7 +13,10 @@ export const producerOptions = {
   allowAutoTopicCreation: false,
   maxInFlightRequests: 1,
   retry: { retries: 0 },
-  createPartitioner: () => ({ message }: { message: { partition?: number } }) => message.partition ?? 0,
+  createPartitioner:
+    () =>
+    ({ message }: { message: { partition?: number } }) =>
+      message.partition ?? 0,
 }
 
 /** One Produce request per broker. Rejects, as kafkajs does not, when a partition was left out. */

@@ -14,7 +14,10 @@ export function topicMessagesOf(records: readonly KafkaRecord[]): TopicMessages[
 }
 
 /** kafkajs leaves out, without a word, a partition that its metadata does not have. Returns the first one. */
-export function missingFrom(results: readonly { topicName: string; partition: number }[], records: readonly KafkaRecord[]): KafkaRecord | undefined {
+export function missingFrom(
+  results: readonly { topicName: string; partition: number }[],
+  records: readonly KafkaRecord[],
+): KafkaRecord | undefined {
   const taken = new Map<string, Set<number>>()
   for (const { topicName, partition } of results) taken.set(topicName, (taken.get(topicName) ?? new Set()).add(partition))
   return records.find(({ topic, partition }) => taken.get(topic)?.has(partition) !== true)

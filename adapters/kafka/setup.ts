@@ -37,7 +37,11 @@ const REQUEST_MS = 30_000
 const APPEAR_MS = 60_000
 const LOOK_MS = 100
 const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes, ConfigResourceTypes } = kafkajs
-const RESOURCES = { topic: AclResourceTypes.TOPIC, group: AclResourceTypes.GROUP, 'transactional-id': AclResourceTypes.TRANSACTIONAL_ID } as const
+const RESOURCES = {
+  topic: AclResourceTypes.TOPIC,
+  group: AclResourceTypes.GROUP,
+  'transactional-id': AclResourceTypes.TRANSACTIONAL_ID,
+} as const
 const OPERATIONS = {
   Read: AclOperationTypes.READ,
   Write: AclOperationTypes.WRITE,
@@ -95,7 +99,12 @@ export class KafkaSetup {
   }
 
   async #session<Result>(use: (admin: Admin) => Promise<Result>): Promise<Result> {
-    const client: Client = openClient(this.#settings, await readCredentials(this.#settings), { requestMs: REQUEST_MS, transactionMs: REQUEST_MS }, this.#log)
+    const client: Client = openClient(
+      this.#settings,
+      await readCredentials(this.#settings),
+      { requestMs: REQUEST_MS, transactionMs: REQUEST_MS },
+      this.#log,
+    )
     const admin = client.kafka.admin({ retry: { retries: 5, initialRetryTime: 200 } })
     try {
       await connectToAny(admin, this.#settings.brokers.length)
@@ -145,7 +154,10 @@ function creationOf({ topic, partitions, replication, settings }: WantedTopic & 
 
 async function reconcile(admin: Admin, wanted: WantedTopic): Promise<SetUpResult> {
   const { topic } = wanted
-  const { resources } = await admin.describeConfigs({ includeSynonyms: false, resources: [{ type: ConfigResourceTypes.TOPIC, name: topic }] })
+  const { resources } = await admin.describeConfigs({
+    includeSynonyms: false,
+    resources: [{ type: ConfigResourceTypes.TOPIC, name: topic }],
+  })
   const actual = new Map(resources[0]?.configEntries.map(({ configName, configValue }) => [configName, configValue]))
   const wrong = Object.entries(wanted.settings).find(([name, value]) => actual.get(name) !== value)
   if (wrong !== undefined) {

@@ -81,12 +81,18 @@ function noteRequests(socket: Socket, asked: Map<number, Watched>): void {
 
 function layoutOf(apiKey: number, version: number): Layout | undefined {
   switch (apiKey) {
-    case PRODUCE: return version >= 3 && version <= 7 ? produceRefusals : undefined
-    case METADATA: return version >= 5 && version <= 6 ? metadataRefusals : undefined
-    case FIND_COORDINATOR: return version >= 1 && version <= 2 ? coordinatorRefusals : undefined
-    case ADD_PARTITIONS_TO_TXN: return version <= 1 ? partitionRefusals : undefined
-    case TXN_OFFSET_COMMIT: return version <= 1 ? partitionRefusals : undefined
-    default: return undefined
+    case PRODUCE:
+      return version >= 3 && version <= 7 ? produceRefusals : undefined
+    case METADATA:
+      return version >= 5 && version <= 6 ? metadataRefusals : undefined
+    case FIND_COORDINATOR:
+      return version >= 1 && version <= 2 ? coordinatorRefusals : undefined
+    case ADD_PARTITIONS_TO_TXN:
+      return version <= 1 ? partitionRefusals : undefined
+    case TXN_OFFSET_COMMIT:
+      return version <= 1 ? partitionRefusals : undefined
+    default:
+      return undefined
   }
 }
 

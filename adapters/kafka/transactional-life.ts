@@ -1,6 +1,15 @@
 import type { Producer, Transaction } from 'kafkajs'
 import { sleep, type Clock } from '../../daemon/clock.ts'
-import { LANES, type EpochId, type KafkaRecord, type KafkaTimeouts, type Lane, type Positions, type ProducerLife, type TopicFacts } from '../../daemon/ports.ts'
+import {
+  LANES,
+  type EpochId,
+  type KafkaRecord,
+  type KafkaTimeouts,
+  type Lane,
+  type Positions,
+  type ProducerLife,
+  type TopicFacts,
+} from '../../daemon/ports.ts'
 import { closeWithin } from './closing.ts'
 import { type Client, connectToAny } from './client.ts'
 import { CONCURRENT_TRANSACTIONS, FENCED } from './codes.ts'

@@ -50,7 +50,8 @@ export class PendingDelivery implements Delivery, Unacknowledged {
  */
 function pairs(grouped: Readonly<Record<string, unknown>>): (readonly [string, string])[] {
   return Object.entries(grouped).flatMap(([name, values]) =>
-    (Array.isArray(values) ? values : [values]).map((value) => [name, String(value)] as const))
+    (Array.isArray(values) ? values : [values]).map((value) => [name, String(value)] as const),
+  )
 }
 
 /** Offered and not yet settled, over all connections of one source. */

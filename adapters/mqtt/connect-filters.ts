@@ -14,7 +14,8 @@ export interface FilterFault {
 export function filterFault(filter: string): FilterFault | undefined {
   if (/^\$(share|queue)(\/|$)/.test(filter)) {
     return {
-      reason: 'is a shared subscription: it spreads one device over several gateways, so order is void, and what one of them leaves unacknowledged becomes a duplicate at another',
+      reason:
+        'is a shared subscription: it spreads one device over several gateways, so order is void, and what one of them leaves unacknowledged becomes a duplicate at another',
       remedy: 'Subscribe without $share/, one gateway for each part of the topic tree.',
     }
   }
@@ -23,9 +24,13 @@ export function filterFault(filter: string): FilterFault | undefined {
   }
   const levels = filter.split('/')
   const misplaced = levels.some((level, index) =>
-    level.includes('#') ? level !== '#' || index !== levels.length - 1 : level.includes('+') && level !== '+')
+    level.includes('#') ? level !== '#' || index !== levels.length - 1 : level.includes('+') && level !== '+',
+  )
   return misplaced
-    ? { reason: 'has a wildcard in the wrong place', remedy: '"+" stands for one whole level, "#" for all that follow and only at the end.' }
+    ? {
+        reason: 'has a wildcard in the wrong place',
+        remedy: '"+" stands for one whole level, "#" for all that follow and only at the end.',
+      }
     : undefined
 }
 

@@ -95,7 +95,9 @@ export class Link implements DeliveryOwner {
       if (packet.qos === 2) this.#take(packet, () => decide(NOT_YET))
       else decide(0)
     }
-    client.on('error', (error) => { if (error !== NOT_YET) this.fail(failureWords(error, this.broker)) })
+    client.on('error', (error) => {
+      if (error !== NOT_YET) this.fail(failureWords(error, this.broker))
+    })
     client.on('disconnect', ({ reasonCode }) => this.#told(reasonCode ?? 0))
     this.#stream.on('error', (error) => this.fail(failureWords(error, this.broker)))
     this.#stream.once('close', () => this.#closed())
@@ -124,7 +126,7 @@ export class Link implements DeliveryOwner {
 
   unsubscribe(filters: readonly string[]): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#client.unsubscribe([...filters], (error) => error ? reject(error) : resolve())
+      this.#client.unsubscribe([...filters], (error) => (error ? reject(error) : resolve()))
     })
   }
 
@@ -152,7 +154,9 @@ export class Link implements DeliveryOwner {
   /** Resolves when nothing waits for its acknowledgement any more, or the connection has ended. */
   drained(): Promise<void> {
     if (this.#acks.length === 0 || this.#end !== undefined) return Promise.resolve()
-    return new Promise((resolve) => { this.#whenDrained = resolve })
+    return new Promise((resolve) => {
+      this.#whenDrained = resolve
+    })
   }
 
   /** Acknowledges what is settled and says goodbye; the session stays at the broker. `graceMs`: for the broker's answer. */
@@ -254,9 +258,10 @@ export class Link implements DeliveryOwner {
 
   /** The broker's DISCONNECT (MQTT 5 section 3.14). */
   #told(code: number): void {
-    this.#end ??= code === SESSION_TAKEN_OVER
-      ? { reason: takenOverWords(this.#ports.settings.clientId, this.broker), cause: 'taken-over' }
-      : { reason: refusalWords(code, this.broker), cause: 'fault' }
+    this.#end ??=
+      code === SESSION_TAKEN_OVER
+        ? { reason: takenOverWords(this.#ports.settings.clientId, this.broker), cause: 'taken-over' }
+        : { reason: refusalWords(code, this.broker), cause: 'fault' }
     this.#stream.destroy()
   }
 
@@ -264,7 +269,10 @@ export class Link implements DeliveryOwner {
     this.#parked = undefined
     this.#end ??= this.#client.connected
       ? { reason: `${this.broker.url} closed the connection`, cause: 'broker' }
-      : { reason: `${this.broker.url} closed the connection before it answered: is it an MQTT broker${this.broker.isSecure ? '' : ', and without TLS'}?`, cause: 'fault' }
+      : {
+          reason: `${this.broker.url} closed the connection before it answered: is it an MQTT broker${this.broker.isSecure ? '' : ', and without TLS'}?`,
+          cause: 'fault',
+        }
     this.#whenDrained()
     this.#close(this.#end)
   }

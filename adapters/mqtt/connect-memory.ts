@@ -106,7 +106,10 @@ export class SessionBook {
     try {
       this.#sessions = await this.#memory.load()
     } catch (error) {
-      this.#warn(error, 'what was known of the sessions at the brokers is lost: subscriptions of an earlier config may go on, and a lost session goes unseen once')
+      this.#warn(
+        error,
+        'what was known of the sessions at the brokers is lost: subscriptions of an earlier config may go on, and a lost session goes unseen once',
+      )
     }
   }
 
@@ -119,9 +122,11 @@ export class SessionBook {
     if (JSON.stringify(this.#sessions[url]) === JSON.stringify(session)) return this.#saving
     const sessions = { ...this.#sessions, [url]: session }
     this.#sessions = sessions
-    this.#saving = this.#saving.then(() => this.#memory.save(sessions)).catch((error: unknown) => {
-      this.#warn(error, 'the session at the broker could not be noted; after a restart its old subscriptions may go on')
-    })
+    this.#saving = this.#saving
+      .then(() => this.#memory.save(sessions))
+      .catch((error: unknown) => {
+        this.#warn(error, 'the session at the broker could not be noted; after a restart its old subscriptions may go on')
+      })
     return this.#saving
   }
 

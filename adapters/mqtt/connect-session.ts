@@ -36,17 +36,32 @@ export class Session {
     this.#found = findSession(accepted, book.of(url), clientId)
     const { isLost, formerClientId, isStrange } = this.#found
     if (isStrange) {
-      log.warn({ source: name, broker: url }, 'the broker has a session of this client id that is not remembered here: what another program or an earlier config subscribed to goes on, and may bring copies')
+      log.warn(
+        { source: name, broker: url },
+        'the broker has a session of this client id that is not remembered here: what another program or an earlier config subscribed to goes on, and may bring copies',
+      )
     }
     if (isLost) {
-      notices.add('session-lost', 1, () => `${url} no longer had the session of "${clientId}": what it kept for the gateway since the last connection is lost`)
+      notices.add(
+        'session-lost',
+        1,
+        () => `${url} no longer had the session of "${clientId}": what it kept for the gateway since the last connection is lost`,
+      )
     }
     if (formerClientId !== undefined) {
-      notices.add('client-id-changed', 1, () => `the client id changed from "${formerClientId}": what ${url} keeps for the old one does not come`)
+      notices.add(
+        'client-id-changed',
+        1,
+        () => `the client id changed from "${formerClientId}": what ${url} keeps for the old one does not come`,
+      )
     }
     const granted = accepted.sessionExpirySeconds
     if (protocolVersion === 5 && granted !== undefined && granted < sessionExpirySeconds) {
-      notices.add('expiry-lowered', 1, () => `${url} keeps the session for ${granted} s only, not for the ${sessionExpirySeconds} s asked for`)
+      notices.add(
+        'expiry-lowered',
+        1,
+        () => `${url} keeps the session for ${granted} s only, not for the ${sessionExpirySeconds} s asked for`,
+      )
     }
   }
 
@@ -56,7 +71,11 @@ export class Session {
     const subscribed = await (again === undefined ? subscribe(link, settings, book, this.#found) : subscribeTo(link, again))
     const { lowered } = subscribed
     if (lowered.length > 0) {
-      notices.add('qos-lowered', 1, () => `${link.broker.url} grants only QoS 0 for ${lowered.join(', ')}: messages under way at a cut are lost`)
+      notices.add(
+        'qos-lowered',
+        1,
+        () => `${link.broker.url} grants only QoS 0 for ${lowered.join(', ')}: messages under way at a cut are lost`,
+      )
     }
     return subscribed
   }
@@ -81,9 +100,13 @@ export class Session {
     try {
       const [code = 0x80] = await link.subscribe([{ filter: DROPS_TOPIC, qos: 0 }], 0)
       this.#secretive.delete(url)
-      if (code >= 0x80) this.#ports.log.debug({ source: this.#ports.name, broker: url }, 'the broker does not tell how many messages it drops')
+      if (code >= 0x80)
+        this.#ports.log.debug({ source: this.#ports.name, broker: url }, 'the broker does not tell how many messages it drops')
     } catch (error) {
-      this.#ports.log.debug({ source: this.#ports.name, broker: url, reason: messageOf(error) }, 'no answer to the question how many messages the broker drops')
+      this.#ports.log.debug(
+        { source: this.#ports.name, broker: url, reason: messageOf(error) },
+        'no answer to the question how many messages the broker drops',
+      )
     }
   }
 
@@ -96,7 +119,12 @@ export class Session {
     if (known === undefined || reading === undefined) return true
     if (reading.total !== known.dropped) void book.put(url, { ...known, dropped: reading.total })
     if (reading.rise > 0) {
-      notices.add('broker-drops', reading.rise, (total) => `the broker dropped ${total} messages before they reached the gateway or another of its subscribers: see its queue limits`)
+      notices.add(
+        'broker-drops',
+        reading.rise,
+        (total) =>
+          `the broker dropped ${total} messages before they reached the gateway or another of its subscribers: see its queue limits`,
+      )
     }
     return true
   }

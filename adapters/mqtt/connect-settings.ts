@@ -103,7 +103,13 @@ function checkNumbers(settings: ConnectSettings, fail: Fail): void {
     fail('protocolVersion', `${String(settings.protocolVersion)} is not known`, 'Write 5, or 4 for MQTT 3.1.1.')
   }
   if (settings.protocolVersion === 5) {
-    range('sessionExpiry', settings.sessionExpirySeconds, 1, 0xffff_ffff, 'with 0 the session ends with the connection, and what comes meanwhile is lost')
+    range(
+      'sessionExpiry',
+      settings.sessionExpirySeconds,
+      1,
+      0xffff_ffff,
+      'with 0 the session ends with the connection, and what comes meanwhile is lost',
+    )
   }
   range('receiveMaximum', settings.receiveMaximum, 1, 65_535, 'the broker may send that many unacknowledged messages')
   range('keepalive', settings.keepaliveSeconds, 1, 65_535, 'without it a dead connection is never found')
@@ -129,7 +135,11 @@ function checkFilters(settings: ConnectSettings, fail: Fail): readonly ConnectFi
   }
   const { filters, clash } = withoutOverlaps(settings.filters)
   if (clash !== undefined) {
-    fail('topics', `"${clash[0]}" and "${clash[1]}" overlap in part, so a broker may send one message twice`, 'Use one pattern that covers both.')
+    fail(
+      'topics',
+      `"${clash[0]}" and "${clash[1]}" overlap in part, so a broker may send one message twice`,
+      'Use one pattern that covers both.',
+    )
   }
   return filters
 }

@@ -44,12 +44,13 @@ export async function subscribe(link: Link, settings: CheckedSettings, book: Ses
   const wanted = settings.filters.map(({ filter }) => filter)
   const known = found.formerClientId === undefined ? book.of(url) : undefined
   const unwanted = known === undefined ? [] : known.filters.filter((filter) => !wanted.includes(filter))
-  const note = (filters: readonly string[]): Promise<void> => book.put(url, {
-    ...book.of(url),
-    clientId: settings.clientId,
-    filters,
-    established: found.established.filter((filter) => wanted.includes(filter)),
-  })
+  const note = (filters: readonly string[]): Promise<void> =>
+    book.put(url, {
+      ...book.of(url),
+      clientId: settings.clientId,
+      filters,
+      established: found.established.filter((filter) => wanted.includes(filter)),
+    })
   await note([...unwanted, ...wanted])
   const subscribed = await subscribeTo(link, settings.filters)
   if (unwanted.length > 0) await link.unsubscribe(unwanted)
@@ -64,7 +65,7 @@ export async function subscribeTo(link: Link, filters: readonly ConnectFilter[])
   const codeOf = (index: number): number => codes[index] ?? 0x80
   return {
     refused: filters.filter((_, index) => codeOf(index) >= 0x80),
-    reasons: filters.flatMap(({ filter }, index) => codeOf(index) >= 0x80 ? [`${filter} (${subackWords(codeOf(index))})`] : []),
+    reasons: filters.flatMap(({ filter }, index) => (codeOf(index) >= 0x80 ? [`${filter} (${subackWords(codeOf(index))})`] : [])),
     lowered: filters.filter(({ qos }, index) => qos > 0 && codeOf(index) === 0).map(({ filter }) => filter),
   }
 }

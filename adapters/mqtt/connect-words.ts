@@ -30,7 +30,12 @@ function innermost(error: unknown): Coded {
 
 /** OpenSSL's message holds addresses and file names of its own source; the code holds the reason. */
 function opensslWords({ code, message }: Coded): string {
-  return /^ERR_(SSL|OSSL)_/.test(String(code)) ? String(code).replace(/^ERR_O?SSL_/, '').toLowerCase().replaceAll('_', ' ') : message.trim()
+  return /^ERR_(SSL|OSSL)_/.test(String(code))
+    ? String(code)
+        .replace(/^ERR_O?SSL_/, '')
+        .toLowerCase()
+        .replaceAll('_', ' ')
+    : message.trim()
 }
 
 const NETWORK: Readonly<Record<string, string>> = {
@@ -72,14 +77,14 @@ const REFUSALS: Readonly<Record<number, string>> = {
   0x02: '{url} refuses the client id',
   0x03: '{url} is not available (it says so itself)',
   0x04: '{url} refuses the user name or password',
-  0x05: '{url} does not authorise us: check username, passwordFile and the broker\'s rules',
+  0x05: "{url} does not authorise us: check username, passwordFile and the broker's rules",
   0x80: '{url} refused without a reason',
   0x81: '{url} says that we sent a malformed packet',
   0x82: '{url} says that we broke the protocol',
   0x84: '{url} does not speak this version of MQTT: set protocolVersion to the other one',
   0x85: '{url} refuses the client id',
   0x86: '{url} refuses the user name or password',
-  0x87: '{url} does not authorise us: check username, passwordFile and the broker\'s rules',
+  0x87: "{url} does not authorise us: check username, passwordFile and the broker's rules",
   0x88: '{url} is not available (it says so itself)',
   0x89: '{url} is busy (it says so itself)',
   0x8a: '{url} has banned us',

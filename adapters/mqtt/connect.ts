@@ -187,15 +187,19 @@ export class MqttConnection implements Source {
     try {
       const secrets = await readSecrets(this.#settings)
       if (this.#isAway) return STOPPED
-      return new Link({
-        name: this.name,
-        settings: this.#settings,
-        clock: this.#options.clock,
-        inFlight: this.#inFlight,
-        offer: (delivery) => this.#intake.offer(delivery),
-        takesRetained: (topic) => session.takesRetained(topic),
-        readOwnTopic: (topic, payload) => session.readOwnTopic(broker.url, topic, payload),
-      }, broker, secrets)
+      return new Link(
+        {
+          name: this.name,
+          settings: this.#settings,
+          clock: this.#options.clock,
+          inFlight: this.#inFlight,
+          offer: (delivery) => this.#intake.offer(delivery),
+          takesRetained: (topic) => session.takesRetained(topic),
+          readOwnTopic: (topic, payload) => session.readOwnTopic(broker.url, topic, payload),
+        },
+        broker,
+        secrets,
+      )
     } catch (error) {
       return error instanceof GatewayError ? error.message : failureWords(error, broker)
     }

@@ -281,7 +281,12 @@ export class Inbound {
   }
 
   #offer(packet: PublishPacket, exchange: string | undefined, refused: Extras['refused'], ack = ackOf(packet.qos)): undefined {
-    const delivery = new PublishDelivery(this, packet, ack, { identity: this.#device.identity, speaksForOthers: this.#speaksForOthers, exchange, refused })
+    const delivery = new PublishDelivery(this, packet, ack, {
+      identity: this.#device.identity,
+      speaksForOthers: this.#speaksForOthers,
+      exchange,
+      refused,
+    })
     this.#messages++
     this.#bytes += delivery.cost
     this.#shared.budget.pending += delivery.cost

@@ -98,7 +98,14 @@ export class MqttListener implements Source {
   }
 
   state(): SourceState {
-    return { name: this.name, kind: 'listen', ...this.#status, connections: this.#claims.size, refused: this.#tally.view().refused, notices: [] }
+    return {
+      name: this.name,
+      kind: 'listen',
+      ...this.#status,
+      connections: this.#claims.size,
+      refused: this.#tally.view().refused,
+      notices: [],
+    }
   }
 
   counters(): ListenCounters {

@@ -17,16 +17,19 @@ export const boxRelations: readonly Relation[] = [
 ]
 
 function* gatewayId({ gateway }: Pick<Config, 'gateway'>): Iterable<Finding> {
-  if (gateway.id === undefined) yield wrong(['gateway', 'id'], 'this box has neither a serial number nor /etc/machine-id to take a name from; write gateway: { id: … }')
+  if (gateway.id === undefined)
+    yield wrong(['gateway', 'id'], 'this box has neither a serial number nor /etc/machine-id to take a name from; write gateway: { id: … }')
 }
 
 function* ports({ mqtt, metrics, page }: Pick<Config, 'mqtt' | 'metrics' | 'page'>): Iterable<Finding> {
-  const listeners: { readonly path: Path; readonly at: HostPort }[] = Object.entries(mqtt.listen ?? {})
-    .map(([name, { url }]) => ({ path: ['mqtt', 'listen', name, 'url'], at: url }))
+  const listeners: { readonly path: Path; readonly at: HostPort }[] = Object.entries(mqtt.listen ?? {}).map(([name, { url }]) => ({
+    path: ['mqtt', 'listen', name, 'url'],
+    at: url,
+  }))
   if (metrics.listen !== undefined) listeners.push({ path: ['metrics', 'listen'], at: metrics.listen })
   if (page.listen !== undefined) listeners.push({ path: ['page', 'listen'], at: page.listen })
   for (const [index, { path, at }] of listeners.entries()) {
-    const other = listeners.slice(0, index).find(earlier => collide(earlier.at, at))
+    const other = listeners.slice(0, index).find((earlier) => collide(earlier.at, at))
     if (other !== undefined) yield wrong(path, `port ${at.port} is already taken by ${other.path.join('.')}; write another port`)
   }
 }
@@ -41,10 +44,16 @@ function isWildcard(host: string): boolean {
 
 function* openHttp({ metrics, page }: Pick<Config, 'metrics' | 'page'>): Iterable<Finding> {
   if (page.listen !== undefined && page.passwordFile === undefined && !isLoopback(page.listen.host)) {
-    yield wrong(['page', 'listen'], 'the page would be open to everyone who reaches this address; add passwordFile: /path, or write a loopback address')
+    yield wrong(
+      ['page', 'listen'],
+      'the page would be open to everyone who reaches this address; add passwordFile: /path, or write a loopback address',
+    )
   }
   if (metrics.listen !== undefined && !isLoopback(metrics.listen.host)) {
-    yield warning(['metrics', 'listen'], 'metrics are open to everyone who reaches this address; write a loopback address, or keep it behind a firewall')
+    yield warning(
+      ['metrics', 'listen'],
+      'metrics are open to everyone who reaches this address; write a loopback address, or keep it behind a firewall',
+    )
   }
 }
 
@@ -59,17 +68,21 @@ function* etcdLink({ etcd }: Pick<Config, 'etcd'>): Iterable<Finding> {
   yield* schemeMatchesTls(etcd.endpoints, etcd.tls, ['etcd', 'endpoints'], ['etcd'], 'http', 'https')
   yield* clientCertificate(etcd.tls, ['etcd'])
   yield* usernameWithPassword(etcd, ['etcd'])
-  if (etcd.username !== undefined && etcd.passwordFile === undefined) yield wrong(['etcd', 'username'], 'a user name without a password; add passwordFile: /path')
+  if (etcd.username !== undefined && etcd.passwordFile === undefined)
+    yield wrong(['etcd', 'username'], 'a user name without a password; add passwordFile: /path')
   if (etcd.username !== undefined && etcd.endpoints.some(({ secure, host }) => !secure && !isLoopback(host))) {
     yield warning(['etcd', 'endpoints'], 'the password goes over the network in clear; write https://')
   }
 }
 
 function* patching({ etcd, patches, gateway }: Pick<Config, 'etcd' | 'patches' | 'gateway'>): Iterable<Finding> {
-  if (patches.controller && etcd === undefined) yield wrong(['patches', 'controller'], 'a controller needs etcd; add etcd: { endpoints: [ … ] }, or write false')
+  if (patches.controller && etcd === undefined)
+    yield wrong(['patches', 'controller'], 'a controller needs etcd; add etcd: { endpoints: [ … ] }, or write false')
   if (etcd === undefined) return
-  if (gateway.fleet === undefined) yield warning(['gateway'], 'without gateway.fleet every patch is refused, since a patch names its fleet; add fleet')
-  if (Object.keys(patches.trustedKeys).length === 0) yield warning(['etcd'], 'without patches.trustedKeys every patch is refused; add a key')
+  if (gateway.fleet === undefined)
+    yield warning(['gateway'], 'without gateway.fleet every patch is refused, since a patch names its fleet; add fleet')
+  if (Object.keys(patches.trustedKeys).length === 0)
+    yield warning(['etcd'], 'without patches.trustedKeys every patch is refused; add a key')
 }
 
 /** A patch flips the link of one root; a root inside another, or around the buffer, would be flipped with it. */

@@ -16,13 +16,22 @@ export function bufferRelations(diskBytes: number | undefined): readonly Relatio
 function* fitsTheDisk(buffer: Config['buffer'], diskBytes: number | undefined): Iterable<Finding> {
   const { maxBytes, commit } = buffer
   if (maxBytes !== 'auto' && maxBytes < 4 * commit.maxBytes) {
-    yield wrong(['buffer', 'maxBytes'], `${formatSize(maxBytes)} is less than four commits of buffer.commit.maxBytes; write at least ${formatSize(4 * commit.maxBytes)}, or smaller commits`)
+    yield wrong(
+      ['buffer', 'maxBytes'],
+      `${formatSize(maxBytes)} is less than four commits of buffer.commit.maxBytes; write at least ${formatSize(4 * commit.maxBytes)}, or smaller commits`,
+    )
   }
   if (diskBytes === undefined) return
   if (buffer.minFreeBytes >= diskBytes) {
-    yield wrong(['buffer', 'minFreeBytes'], `the disk has only ${approximate(diskBytes)}, so that the buffer could never take anything; write much less`)
+    yield wrong(
+      ['buffer', 'minFreeBytes'],
+      `the disk has only ${approximate(diskBytes)}, so that the buffer could never take anything; write much less`,
+    )
   } else if (maxBytes !== 'auto' && maxBytes + buffer.minFreeBytes > diskBytes) {
-    yield wrong(['buffer', 'maxBytes'], `together with buffer.minFreeBytes that is more than the disk has (${approximate(diskBytes)}); write at most ${approximate(diskBytes - buffer.minFreeBytes)}, or auto (here ${approximate(autoMaxBytes(diskBytes))})`)
+    yield wrong(
+      ['buffer', 'maxBytes'],
+      `together with buffer.minFreeBytes that is more than the disk has (${approximate(diskBytes)}); write at most ${approximate(diskBytes - buffer.minFreeBytes)}, or auto (here ${approximate(autoMaxBytes(diskBytes))})`,
+    )
   }
 }
 
@@ -33,19 +42,25 @@ function approximate(bytes: number): string {
 }
 
 function* weights({ lanes }: Config['buffer']): Iterable<Finding> {
-  if (Object.values(lanes).every(({ weight }) => weight === 0)) yield wrong(['buffer', 'lanes'], 'all weights are 0; write at least 1 for one lane')
+  if (Object.values(lanes).every(({ weight }) => weight === 0))
+    yield wrong(['buffer', 'lanes'], 'all weights are 0; write at least 1 for one lane')
 }
 
 function* dedupePart({ buffer, mqtt }: Pick<Config, 'buffer' | 'mqtt'>): Iterable<Finding> {
   const { from } = buffer.dedupe
   const path = ['buffer', 'dedupe', 'from']
   if (from.kind === 'topic') {
-    const parts = Object.values(mqtt.topics).flatMap(topic => topic.pattern.parts)
-    if (from.part === 'device' || from.part === 'stream') yield wrong(path, `{${from.part}} is the same for many messages; write the part that holds the message id`)
-    else if (!parts.includes(from.part)) yield wrong(path, `no topic pattern has a part {${from.part}}; add a level {${from.part}} to one, or write json:/id`)
+    const parts = Object.values(mqtt.topics).flatMap((topic) => topic.pattern.parts)
+    if (from.part === 'device' || from.part === 'stream')
+      yield wrong(path, `{${from.part}} is the same for many messages; write the part that holds the message id`)
+    else if (!parts.includes(from.part))
+      yield wrong(path, `no topic pattern has a part {${from.part}}; add a level {${from.part}} to one, or write json:/id`)
   }
-  const speaks5 = Object.values(mqtt.connect ?? {}).some(connection => connection.protocolVersion === 5)
+  const speaks5 = Object.values(mqtt.connect ?? {}).some((connection) => connection.protocolVersion === 5)
   if (from.kind === 'user-property' && !speaks5) {
-    yield wrong(path, 'only MQTT 5 has user properties, and no mqtt.connect entry speaks it (a listener speaks 3.1.1); write json:/id or topic:{part}')
+    yield wrong(
+      path,
+      'only MQTT 5 has user properties, and no mqtt.connect entry speaks it (a listener speaks 3.1.1); write json:/id or topic:{part}',
+    )
   }
 }

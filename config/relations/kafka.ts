@@ -8,9 +8,9 @@ import { type Relation, relation, warning, wrong } from './relation.ts'
 type Kafka = NonNullable<Config['kafka']>
 
 export const kafkaRelations: readonly Relation[] = [
-  relation(['kafka'], ({ kafka }) => kafka === undefined ? [] : topics(kafka)),
-  relation(['kafka', 'mqtt'], ({ kafka, mqtt }) => kafka === undefined ? [] : templateHasParts(kafka, mqtt)),
-  relation(['kafka'], ({ kafka }) => kafka === undefined ? [] : login(kafka)),
+  relation(['kafka'], ({ kafka }) => (kafka === undefined ? [] : topics(kafka))),
+  relation(['kafka', 'mqtt'], ({ kafka, mqtt }) => (kafka === undefined ? [] : templateHasParts(kafka, mqtt))),
+  relation(['kafka'], ({ kafka }) => (kafka === undefined ? [] : login(kafka))),
   relation(['kafka'], ({ kafka }) => clientCertificate(kafka?.tls, ['kafka'])),
 ]
 
@@ -20,7 +20,12 @@ function* topics(kafka: Kafka): Iterable<Finding> {
   if (isTemplate && allowedTopics === undefined) {
     yield wrong(['kafka', 'topic'], 'a template lets a device choose the topic; add allowedTopics: [ … ] with those that it may lead to')
   }
-  const shape = new RegExp(`^${topic.split(/\{[^{}]*\}/).map(text => text.replaceAll('.', '\\.')).join('.+')}$`)
+  const shape = new RegExp(
+    `^${topic
+      .split(/\{[^{}]*\}/)
+      .map((text) => text.replaceAll('.', '\\.'))
+      .join('.+')}$`,
+  )
   for (const [index, allowed] of (allowedTopics ?? []).entries()) {
     const path = ['kafka', 'allowedTopics', index]
     if (!shape.test(allowed)) yield wrong(path, `${allowed} can never come of kafka.topic (${topic}); remove it`)
@@ -32,12 +37,12 @@ function* topics(kafka: Kafka): Iterable<Finding> {
 const OWN = 'the gateway keeps its own records in this topic; write another, or another kafka.prefix'
 
 function isOwn(topic: string, prefix: string): boolean {
-  return ['positions', 'ledger', 'events', 'dead-letter'].some(name => topic === `${prefix}.${name}`)
+  return ['positions', 'ledger', 'events', 'dead-letter'].some((name) => topic === `${prefix}.${name}`)
 }
 
 function* templateHasParts(kafka: Kafka, mqtt: Config['mqtt']): Iterable<Finding> {
   // {stream} is the name of the pattern where that has no such part.
-  for (const part of new Set(templateParts(kafka.topic).filter(name => name !== 'stream'))) {
+  for (const part of new Set(templateParts(kafka.topic).filter((name) => name !== 'stream'))) {
     const without = Object.entries(mqtt.topics).filter(([, { pattern }]) => !pattern.parts.includes(part))
     if (without.length === 0) continue
     const names = without.map(([name]) => `mqtt.topics.${name}`).join(', ')
@@ -51,11 +56,16 @@ function* login(kafka: Kafka): Iterable<Finding> {
   if (sasl === undefined) return
   const inClear = kafka.tls === undefined && kafka.brokers.some(({ host }) => !isLoopback(host))
   if (inClear && (sasl.mechanism === 'plain' || sasl.mechanism === 'oauthbearer')) {
-    yield warning([...path, 'mechanism'], `${sasl.mechanism} sends the ${sasl.mechanism === 'plain' ? 'password' : 'token'} in clear; add kafka.tls, or use scram-sha-512`)
+    yield warning(
+      [...path, 'mechanism'],
+      `${sasl.mechanism} sends the ${sasl.mechanism === 'plain' ? 'password' : 'token'} in clear; add kafka.tls, or use scram-sha-512`,
+    )
   }
   if (sasl.mechanism !== 'oauthbearer') return
-  if (sasl.tokenFile === undefined && sasl.tokenUrl === undefined) yield wrong(path, 'no token is named; add tokenFile: /path, or tokenUrl with clientId and clientSecretFile')
-  if (sasl.tokenFile !== undefined && sasl.tokenUrl !== undefined) yield wrong([...path, 'tokenUrl'], 'tokenFile and tokenUrl exclude each other; keep one')
+  if (sasl.tokenFile === undefined && sasl.tokenUrl === undefined)
+    yield wrong(path, 'no token is named; add tokenFile: /path, or tokenUrl with clientId and clientSecretFile')
+  if (sasl.tokenFile !== undefined && sasl.tokenUrl !== undefined)
+    yield wrong([...path, 'tokenUrl'], 'tokenFile and tokenUrl exclude each other; keep one')
   if (sasl.tokenUrl !== undefined && (sasl.clientId === undefined || sasl.clientSecretFile === undefined)) {
     yield wrong([...path, 'tokenUrl'], 'asking for a token needs a client; add clientId and clientSecretFile')
   }

@@ -26,15 +26,21 @@ function* bucket(rates: BucketSettings, limits: Limits, path: Path): Iterable<Fi
   const reserve = limits.severity.from.kind === 'none' ? 0 : limits.severity.reserve
   const share = 1 - reserve
   const rest = reserve === 0 ? '' : ` less the ${formatPercent(reserve)} of limits.severity.reserve`
-  const messages = rates.messagesPerSecond * rates.burstMs / 1_000 * share
+  const messages = ((rates.messagesPerSecond * rates.burstMs) / 1_000) * share
   if (messages < 1) {
-    yield wrong([...path, 'burst'], `${rates.messagesPerSecond} messages per second for ${formatDuration(rates.burstMs)}${rest} is less than one message, so that none would ever pass; `
-      + advice(1_000 / (rates.messagesPerSecond * share)))
+    yield wrong(
+      [...path, 'burst'],
+      `${rates.messagesPerSecond} messages per second for ${formatDuration(rates.burstMs)}${rest} is less than one message, so that none would ever pass; ` +
+        advice(1_000 / (rates.messagesPerSecond * share)),
+    )
   }
-  const bytes = rates.bytesPerSecond * rates.burstMs / 1_000 * share
+  const bytes = ((rates.bytesPerSecond * rates.burstMs) / 1_000) * share
   if (bytes >= limits.maxMessageBytes) return
-  yield wrong([...path, 'burst'], `${formatSize(rates.bytesPerSecond)} per second for ${formatDuration(rates.burstMs)}${rest} is less than a message of limits.maxMessageBytes (${formatSize(limits.maxMessageBytes)}), `
-    + `so that such a one would never pass; ${advice(limits.maxMessageBytes * 1_000 / (rates.bytesPerSecond * share))}`)
+  yield wrong(
+    [...path, 'burst'],
+    `${formatSize(rates.bytesPerSecond)} per second for ${formatDuration(rates.burstMs)}${rest} is less than a message of limits.maxMessageBytes (${formatSize(limits.maxMessageBytes)}), ` +
+      `so that such a one would never pass; ${advice((limits.maxMessageBytes * 1_000) / (rates.bytesPerSecond * share))}`,
+  )
 }
 
 /** Rounded up to a tenth of a second, or to seconds when it is long. */
@@ -46,16 +52,28 @@ function advice(burstMs: number): string {
 
 function* inFlight(limits: Limits): Iterable<Finding> {
   if (limits.inFlight.bytes >= limits.maxMessageBytes) return
-  yield wrong(['limits', 'inFlight', 'bytes'],
-    `${formatSize(limits.inFlight.bytes)} can never hold a message of limits.maxMessageBytes; write at least ${formatSize(limits.maxMessageBytes)}`)
+  yield wrong(
+    ['limits', 'inFlight', 'bytes'],
+    `${formatSize(limits.inFlight.bytes)} can never hold a message of limits.maxMessageBytes; write at least ${formatSize(limits.maxMessageBytes)}`,
+  )
 }
 
 /** The keywords, and what else people call them (syslog(3)). */
-const SYSLOG_WORDS: ReadonlySet<string> = new Set([...SYSLOG_SEVERITIES, 'emergency', 'panic', 'critical', 'error', 'warn', 'information', 'fatal'])
+const SYSLOG_WORDS: ReadonlySet<string> = new Set([
+  ...SYSLOG_SEVERITIES,
+  'emergency',
+  'panic',
+  'critical',
+  'error',
+  'warn',
+  'information',
+  'fatal',
+])
 
 function* severityWords({ severity }: Limits): Iterable<Finding> {
   const path = ['limits', 'severity', 'urgent']
-  if (severity.from.kind === 'pattern' && severity.urgent !== undefined) yield warning(path, 'with a pattern, every match is urgent and this list has no meaning; remove it')
+  if (severity.from.kind === 'pattern' && severity.urgent !== undefined)
+    yield warning(path, 'with a pattern, every match is urgent and this list has no meaning; remove it')
   if (severity.from.kind !== 'syslog') return
   for (const [index, word] of (severity.urgent ?? []).entries()) {
     if (SYSLOG_WORDS.has(syslogSeverity(word))) continue

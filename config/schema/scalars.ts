@@ -32,31 +32,36 @@ export const TIB = 1024 * GIB
 
 /** ms. */
 export function duration(min: number, max: number): ScalarOf<number> {
-  return scalar(value => parseDuration(value, { min, max }), { type: 'string', pattern: `^${DURATION_PATTERN}$` })
+  return scalar((value) => parseDuration(value, { min, max }), { type: 'string', pattern: `^${DURATION_PATTERN}$` })
 }
 
 /** ms, or what a word stands for, such as `unlimited` → Infinity. */
 export function durationOr<W extends string, T>(words: Record<W, T>, min: number, max: number): ScalarOf<number | T> {
-  return wordsOr(words, value => parseDuration(value, { min, max }), `^(${DURATION_PATTERN}|${Object.keys(words).join('|')})$`, [])
+  return wordsOr(words, (value) => parseDuration(value, { min, max }), `^(${DURATION_PATTERN}|${Object.keys(words).join('|')})$`, [])
 }
 
 /** Bytes. */
 export function size(min: number, max: number): ScalarOf<number> {
-  return scalar(value => parseSize(value, { min, max }), {
-    anyOf: [{ type: 'string', pattern: `^${SIZE_PATTERN}$` }, { type: 'integer', minimum: min, maximum: max }],
+  return scalar((value) => parseSize(value, { min, max }), {
+    anyOf: [
+      { type: 'string', pattern: `^${SIZE_PATTERN}$` },
+      { type: 'integer', minimum: min, maximum: max },
+    ],
   })
 }
 
 /** Bytes, or what a word stands for. */
 export function sizeOr<W extends string, T>(words: Record<W, T>, min: number, max: number): ScalarOf<number | T> {
-  return wordsOr(words, value => parseSize(value, { min, max }), `^(${SIZE_PATTERN}|${Object.keys(words).join('|')})$`,
-    [{ type: 'integer', minimum: min, maximum: max }])
+  return wordsOr(words, (value) => parseSize(value, { min, max }), `^(${SIZE_PATTERN}|${Object.keys(words).join('|')})$`, [
+    { type: 'integer', minimum: min, maximum: max },
+  ])
 }
 
 /** Bytes per second; `unlimited` → Infinity. */
 export function byteRate(bounds: Bounds): ScalarOf<number> {
-  return wordsOr({ unlimited: Infinity }, value => parseByteRate(value, bounds), `^(${SIZE_PATTERN}(/s)?|unlimited)$`,
-    [{ type: 'integer', minimum: bounds.min, maximum: bounds.max }])
+  return wordsOr({ unlimited: Infinity }, (value) => parseByteRate(value, bounds), `^(${SIZE_PATTERN}(/s)?|unlimited)$`, [
+    { type: 'integer', minimum: bounds.min, maximum: bounds.max },
+  ])
 }
 
 /** Messages per second, fractions too; `unlimited` → Infinity. */
@@ -64,7 +69,8 @@ export function messageRate(): ScalarOf<number> {
   const min = 0.001
   const max = 10_000_000
   const read = (value: unknown): number | Wrong => {
-    if (typeof value !== 'number') return new Wrong(`expected a number of messages per second or unlimited, got ${kindOf(value)}; write for example 200`)
+    if (typeof value !== 'number')
+      return new Wrong(`expected a number of messages per second or unlimited, got ${kindOf(value)}; write for example 200`)
     if (value < min) return new Wrong(`${value} is too small; at least ${min} (one message in 1000 s)`)
     return value > max ? new Wrong(`${value} is too big; at most ${max}, or unlimited`) : value
   }
@@ -73,7 +79,7 @@ export function messageRate(): ScalarOf<number> {
 
 /** A fraction. */
 export function percent(min: number, max: number): ScalarOf<number> {
-  return scalar(value => parsePercent(value, { min: min / 100, max: max / 100 }), { type: 'string', pattern: '^\\d+(\\.\\d+)?%$' })
+  return scalar((value) => parsePercent(value, { min: min / 100, max: max / 100 }), { type: 'string', pattern: '^\\d+(\\.\\d+)?%$' })
 }
 
 function wordsOr<W extends string, T, U>(
@@ -84,37 +90,48 @@ function wordsOr<W extends string, T, U>(
 ): ScalarOf<T | U> {
   const known = new Map<unknown, T>(Object.entries<T>(words))
   const listed = [...known.keys()].join(' or ')
-  return scalar(value => {
-    const word = known.get(value)
-    if (word !== undefined) return word
-    const result = read(value)
-    return result instanceof Wrong && !result.message.includes(listed) ? new Wrong(`${result.message}, or ${listed}`) : result
-  }, { anyOf: [{ type: 'string', pattern }, ...others] })
+  return scalar(
+    (value) => {
+      const word = known.get(value)
+      if (word !== undefined) return word
+      const result = read(value)
+      return result instanceof Wrong && !result.message.includes(listed) ? new Wrong(`${result.message}, or ${listed}`) : result
+    },
+    { anyOf: [{ type: 'string', pattern }, ...others] },
+  )
 }
 
 /** Text that must match; `rule` says what is wanted, in words. */
 export function text(pattern: RegExp, rule: string): ScalarOf<string> {
-  return scalar(value => {
-    if (typeof value === 'number' || typeof value === 'boolean') return new Wrong(`expected text, got ${kindOf(value)}; put it in quotes`)
-    if (typeof value !== 'string') return new Wrong(`expected text, got ${kindOf(value)}`)
-    return pattern.test(value) ? value : new Wrong(`${shown(value)} is not allowed here; ${rule}`)
-  }, { type: 'string', pattern: pattern.source })
+  return scalar(
+    (value) => {
+      if (typeof value === 'number' || typeof value === 'boolean') return new Wrong(`expected text, got ${kindOf(value)}; put it in quotes`)
+      if (typeof value !== 'string') return new Wrong(`expected text, got ${kindOf(value)}`)
+      return pattern.test(value) ? value : new Wrong(`${shown(value)} is not allowed here; ${rule}`)
+    },
+    { type: 'string', pattern: pattern.source },
+  )
 }
 
 /** Any text without control characters. */
 export function plainText(maxLength: number): ScalarOf<string> {
-   
-  return text(new RegExp(`^[^\\u0000-\\u001f\\u007f]{1,${maxLength}}$`), `write 1 to ${maxLength} characters, none of them a control character`)
+  return text(
+    new RegExp(`^[^\\u0000-\\u001f\\u007f]{1,${maxLength}}$`),
+    `write 1 to ${maxLength} characters, none of them a control character`,
+  )
 }
 
 /** An absolute path. The value is not repeated in errors: a secret may stand there by mistake. */
 export function absolutePath(what: 'file' | 'folder' | 'socket'): ScalarOf<string> {
-  return scalar(value => {
-    if (typeof value !== 'string' || value === '') return new Wrong(`expected the path of a ${what}`)
-     
-    if (/[\u0000-\u001f]/.test(value)) return new Wrong(`a path has no control characters; write the path of a ${what}`)
-    return value.startsWith('/') ? value : new Wrong(`write the absolute path of a ${what}, beginning with /`)
-  }, { type: 'string', pattern: '^/' })
+  return scalar(
+    (value) => {
+      if (typeof value !== 'string' || value === '') return new Wrong(`expected the path of a ${what}`)
+
+      if (/[\u0000-\u001f]/.test(value)) return new Wrong(`a path has no control characters; write the path of a ${what}`)
+      return value.startsWith('/') ? value : new Wrong(`write the absolute path of a ${what}, beginning with /`)
+    },
+    { type: 'string', pattern: '^/' },
+  )
 }
 
 /** A host and a port as they stand in the file. */
@@ -135,7 +152,9 @@ function readHostPort(value: unknown, minPort: 0 | 1): HostPort | Wrong {
   const port = Number(match?.[3])
   if (host === undefined) return new Wrong(`cannot read ${shown(value)}; ${example}`)
   if (!isHost(host, match?.[1] !== undefined)) return new Wrong(`${shown(host)} is no host name or address; ${example}`)
-  return port >= minPort && port <= 65_535 ? { host: normalHost(host), port } : new Wrong(`port ${port} does not exist; write ${minPort} to 65535`)
+  return port >= minPort && port <= 65_535
+    ? { host: normalHost(host), port }
+    : new Wrong(`port ${port} does not exist; write ${minPort} to 65535`)
 }
 
 /** The short spelling of an IPv6 address, so that two spellings of one address compare as equal. */
@@ -152,16 +171,19 @@ function isHost(host: string, bracketed: boolean): boolean {
 
 /** A zod type for host:port. */
 export function hostPort(): ScalarOf<HostPort> {
-  return scalar(value => readHostPort(value, 1), { type: 'string', pattern: ':\\d{1,5}$' })
+  return scalar((value) => readHostPort(value, 1), { type: 'string', pattern: ':\\d{1,5}$' })
 }
 
 /** Where something local listens: host:port, or `off` → undefined. */
 export function listenOrOff(): ScalarOf<HostPort | undefined> {
-  return scalar(value => {
-    if (value === 'off') return undefined
-    const result = readHostPort(value, 0)
-    return result instanceof Wrong ? new Wrong(`${result.message}, or off`) : result
-  }, { type: 'string', pattern: '^(off|.*:\\d{1,5})$' })
+  return scalar(
+    (value) => {
+      if (value === 'off') return undefined
+      const result = readHostPort(value, 0)
+      return result instanceof Wrong ? new Wrong(`${result.message}, or off`) : result
+    },
+    { type: 'string', pattern: '^(off|.*:\\d{1,5})$' },
+  )
 }
 
 /** A URL as it stands in the file; only these parts are allowed. */
@@ -172,8 +194,11 @@ export interface Endpoint extends HostPort {
 }
 
 /** URLs without user, password, path or query. The value is not repeated: it may hold a password. */
-export function endpoint(schemes: { plain: string; secure: string; plainPort: number; securePort: number }, minPort: 0 | 1): ScalarOf<Endpoint> {
-  return scalar(value => readEndpoint(value, schemes, minPort), { type: 'string', pattern: `^(${schemes.plain}|${schemes.secure})://` })
+export function endpoint(
+  schemes: { plain: string; secure: string; plainPort: number; securePort: number },
+  minPort: 0 | 1,
+): ScalarOf<Endpoint> {
+  return scalar((value) => readEndpoint(value, schemes, minPort), { type: 'string', pattern: `^(${schemes.plain}|${schemes.secure})://` })
 }
 
 function readEndpoint(value: unknown, schemes: Parameters<typeof endpoint>[0], minPort: 0 | 1): Endpoint | Wrong {
@@ -198,8 +223,9 @@ export function isLoopback(host: string): boolean {
 
 /** A map from names that the user chose. They end up in metric labels and file names: short and plain. */
 export function named<V extends z.ZodType>(entry: V, max: number, pattern = ENTRY_NAME): z.ZodRecord<z.ZodString, V> {
-  return z.record(z.string().regex(pattern), entry)
-    .refine(entries => Object.keys(entries).length <= max, { error: `too many entries; keep at most ${max}` })
+  return z
+    .record(z.string().regex(pattern), entry)
+    .refine((entries) => Object.keys(entries).length <= max, { error: `too many entries; keep at most ${max}` })
     .meta({ maxProperties: max })
 }
 
@@ -211,5 +237,5 @@ export function listOf<V extends z.ZodType>(item: V, min: number, max: number): 
 }
 
 function isDistinct(items: readonly unknown[]): boolean {
-  return new Set(items.map(item => JSON.stringify(item))).size === items.length
+  return new Set(items.map((item) => JSON.stringify(item))).size === items.length
 }

@@ -21,17 +21,19 @@ const EXAMPLE = 'write for example devices/{device}/logs/{stream}'
 export function readTopicPattern(value: unknown): TopicPattern | Wrong {
   if (typeof value !== 'string' || value === '') return new Wrong(`expected a topic pattern, got ${kindOf(value)}; ${EXAMPLE}`)
   if (/^\$(share|queue)\//.test(value)) {
-    return new Wrong('a shared subscription is refused: it spreads one device over two boxes, and then its messages are neither in order nor free of duplicates; '
-      + `write ${shown(value.replace(/^\$queue\/|^\$share\/[^/]*\//, ''))} and give each box its own devices`)
+    return new Wrong(
+      'a shared subscription is refused: it spreads one device over two boxes, and then its messages are neither in order nor free of duplicates; ' +
+        `write ${shown(value.replace(/^\$queue\/|^\$share\/[^/]*\//, ''))} and give each box its own devices`,
+    )
   }
   const levels = value.split('/')
-  const wrong = levels.map((level, index) => wrongLevel(level, index === levels.length - 1)).find(found => found !== undefined)
+  const wrong = levels.map((level, index) => wrongLevel(level, index === levels.length - 1)).find((found) => found !== undefined)
   if (wrong !== undefined) return new Wrong(wrong)
   return withParts(value, levels)
 }
 
 function withParts(pattern: string, levels: readonly string[]): TopicPattern | Wrong {
-  const parts = levels.flatMap(level => PART.exec(level)?.[1] ?? [])
+  const parts = levels.flatMap((level) => PART.exec(level)?.[1] ?? [])
   if (!parts.includes('device')) return new Wrong(`a level must be {device}, or nobody knows whose message it is; ${EXAMPLE}`)
   const twice = parts.find((part, index) => parts.indexOf(part) !== index)
   if (twice !== undefined) return new Wrong(`{${twice}} stands in it twice; give each part its own name`)
@@ -46,12 +48,13 @@ function filterLevel(level: string): string {
 }
 
 function wrongLevel(level: string, isLast: boolean): string | undefined {
-   
-  if (/[\u0000-\u001f\u007f-\u009f\ufffd-\uffff]/.test(level) || !level.isWellFormed()) return 'a topic has no control characters and no damaged ones; remove them'
+  if (/[\u0000-\u001f\u007f-\u009f\ufffd-\uffff]/.test(level) || !level.isWellFormed())
+    return 'a topic has no control characters and no damaged ones; remove them'
   if (level === '{device...}') return 'a device is one level; write {device}'
   if (filterLevel(level) === '#') return isLast ? undefined : `${level} may stand only at the end; write + or {name} for one level`
   if (filterLevel(level) === '+') return undefined
-  if (/[{}]/.test(level)) return `${shown(level)} must be a whole level such as {device}, named with letters, digits or "_" and beginning with a small letter`
+  if (/[{}]/.test(level))
+    return `${shown(level)} must be a whole level such as {device}, named with letters, digits or "_" and beginning with a small letter`
   return /[+#]/.test(level) ? `+ and # must stand alone in their level, not in ${shown(level)}` : undefined
 }
 
@@ -87,5 +90,5 @@ function levelsCover([first, ...rest]: readonly string[], [other, ...others]: re
 
 /** Names of the parts that a template such as `logs.{stream}` uses. */
 export function templateParts(template: string): readonly string[] {
-  return [...template.matchAll(/\{([^{}]*)\}/g)].map(match => match[1] ?? '')
+  return [...template.matchAll(/\{([^{}]*)\}/g)].map((match) => match[1] ?? '')
 }

@@ -9,16 +9,19 @@ function alternatives(schema: Schema): readonly Schema[] {
   switch (def.type) {
     case 'optional':
     case 'default':
-    case 'prefault': return alternatives(def.innerType)
-    case 'union': return def.options.flatMap(alternatives)
-    default: return [schema]
+    case 'prefault':
+      return alternatives(def.innerType)
+    case 'union':
+      return def.options.flatMap(alternatives)
+    default:
+      return [schema]
   }
 }
 
 /** The schema's own default, as one writes it in the file; undefined when it has none. */
 function defaultOf(schema: Schema): Json | undefined {
   const def = (schema as z.core.$ZodTypes)._zod.def
-  return def.type === 'default' || def.type === 'prefault' ? def.defaultValue as Json : undefined
+  return def.type === 'default' || def.type === 'prefault' ? (def.defaultValue as Json) : undefined
 }
 
 /** Keys of an object with their schemas; of a union, of all its objects. Empty for anything else. */
@@ -43,8 +46,7 @@ function entriesOf(schema: Schema): Schema | undefined {
 
 /** The schema at a path, through objects, maps and lists. */
 export function schemaAt(root: Schema, path: readonly (string | number)[]): Schema | undefined {
-  return path.reduce<Schema | undefined>((schema, step) =>
-    schema && (keysOf(schema).get(String(step)) ?? entriesOf(schema)), root)
+  return path.reduce<Schema | undefined>((schema, step) => schema && (keysOf(schema).get(String(step)) ?? entriesOf(schema)), root)
 }
 
 /** Every key of the schema; an entry of a map or a list is `*`. */
@@ -61,9 +63,11 @@ export function withDefaults(schema: Schema, input: Json | undefined): Json | un
   const keys = keysOf(schema)
   const entry = entriesOf(schema)
   const names = new Set([...keys.keys(), ...Object.keys(value)])
-  return objectOf([...names].flatMap(name => {
-    const below = keys.get(name) ?? entry
-    const filled = below === undefined ? value[name] : withDefaults(below, value[name])
-    return filled === undefined ? [] : [[name, filled] as const]
-  }))
+  return objectOf(
+    [...names].flatMap((name) => {
+      const below = keys.get(name) ?? entry
+      const filled = below === undefined ? value[name] : withDefaults(below, value[name])
+      return filled === undefined ? [] : [[name, filled] as const]
+    }),
+  )
 }

@@ -31,7 +31,10 @@ export function deadLetterCommands(program: Command): void {
     .description('one of them; --payload also prints its payload')
     .option('--payload', 'print the payload (it may be confidential)')
     .action(async (id: string, options: { payload?: boolean }) => {
-      const { document } = await ask(program.opts<GlobalOptions>(), `/dead-letters/${encodeURIComponent(id)}${options.payload === true ? '?payload=1' : ''}`)
+      const { document } = await ask(
+        program.opts<GlobalOptions>(),
+        `/dead-letters/${encodeURIComponent(id)}${options.payload === true ? '?payload=1' : ''}`,
+      )
       show(program, document, oneView(document as DeadLetterDocument))
     })
   for (const [name, description] of ACTIONS) {

@@ -51,7 +51,18 @@ export function ledgerCommand(program: Command): void {
 /** What `/buffer` says, and what the files say while the daemon is down. */
 export interface StoppedDocument {
   readonly running: boolean
-  readonly lanes: Readonly<Record<string, { readonly messages: number; readonly bytes: number; readonly watermark: number; readonly highest: number; readonly oldestAgeSeconds?: number }>>
+  readonly lanes: Readonly<
+    Record<
+      string,
+      {
+        readonly messages: number
+        readonly bytes: number
+        readonly watermark: number
+        readonly highest: number
+        readonly oldestAgeSeconds?: number
+      }
+    >
+  >
   readonly usedBytes: number
   readonly maxBytes?: number
   readonly deadLetters: number
@@ -63,10 +74,21 @@ function bufferView(document: StoppedDocument): string {
   const state = document.running ? '' : 'STOPPED: the daemon is not running; these figures are from its files\n'
   const lanes = table(
     ['lane', 'messages', 'payload', 'delivered up to', 'highest', 'oldest'],
-    Object.entries(document.lanes).map(([name, lane]) => [name, lane.messages, size(lane.bytes), lane.watermark, lane.highest, age(lane.oldestAgeSeconds)]),
+    Object.entries(document.lanes).map(([name, lane]) => [
+      name,
+      lane.messages,
+      size(lane.bytes),
+      lane.watermark,
+      lane.highest,
+      age(lane.oldestAgeSeconds),
+    ]),
   )
-  const epochs = document.epochs.filter((epoch) => epoch.lanes.length > 0).map((epoch) => `  epoch ${epoch.epoch} since ${epoch.createdAt}: ${epoch.lanes.join(', ')}`)
-  return [`${state}buffer ${size(document.usedBytes)}${limit}, ${count(document.deadLetters)} dead letters`, '', lanes, '', ...epochs].join('\n').trimEnd()
+  const epochs = document.epochs
+    .filter((epoch) => epoch.lanes.length > 0)
+    .map((epoch) => `  epoch ${epoch.epoch} since ${epoch.createdAt}: ${epoch.lanes.join(', ')}`)
+  return [`${state}buffer ${size(document.usedBytes)}${limit}, ${count(document.deadLetters)} dead letters`, '', lanes, '', ...epochs]
+    .join('\n')
+    .trimEnd()
 }
 
 function age(seconds: number | undefined): string {

@@ -11,7 +11,10 @@ import { ledgerDocument } from './ledger-view.ts'
 export function fromFiles({ settings, effective }: LoadedConfig, question: string, refusal: GatewayError): unknown {
   const url = new URL(question, 'http://files')
   if (url.pathname === '/config') {
-    return { schema: 1, values: effective.map(({ path, value, origin }) => ({ path: formatPath(path), value, origin: formatOrigin(origin) })) }
+    return {
+      schema: 1,
+      values: effective.map(({ path, value, origin }) => ({ path: formatPath(path), value, origin: formatOrigin(origin) })),
+    }
   }
   const outbox = StoppedOutbox.open(settings.gateway.dataDir)
   try {
@@ -25,7 +28,8 @@ function answer(outbox: StoppedOutbox, { pathname, searchParams }: URL, maxBytes
   const limit = (name: string, otherwise: number): number => Number(searchParams.get(name) ?? otherwise) || otherwise
   if (pathname === '/status' || pathname === '/buffer') return stoppedDocument(outbox, maxBytes)
   if (pathname === '/ledger') return ledgerDocument(outbox.totals(), outbox.lines(limit('devices', 20)))
-  if (pathname === '/dead-letters') return { schema: 1, deadLetters: outbox.deadLetters(limit('limit', 50)).map((letter) => letterDocument(letter, false)) }
+  if (pathname === '/dead-letters')
+    return { schema: 1, deadLetters: outbox.deadLetters(limit('limit', 50)).map((letter) => letterDocument(letter, false)) }
   const id = /^\/dead-letters\/(\d+)$/.exec(pathname)?.[1]
   if (id === undefined) throw refusal
   const letter = outbox.deadLetter(Number(id))
@@ -45,6 +49,8 @@ function stoppedDocument(outbox: StoppedOutbox, maxBytes: number): StoppedDocume
     maxBytes,
     deadLetters: outbox.deadLetterCount,
     lanes: Object.fromEntries(lanes),
-    epochs: outbox.epochs().map(({ epoch, createdMs, lanes: spans }) => ({ epoch, createdAt: new Date(createdMs).toISOString(), lanes: laneSpans(spans) })),
+    epochs: outbox
+      .epochs()
+      .map(({ epoch, createdMs, lanes: spans }) => ({ epoch, createdAt: new Date(createdMs).toISOString(), lanes: laneSpans(spans) })),
   }
 }

@@ -57,7 +57,8 @@ function aclsFor(topics: readonly TopicPlan[], prefix: string, gateway: string):
       resource: 'topic',
       name: topic,
       prefixed: false,
-      operations: topic === `${prefix}.positions` ? ['Read', 'Write', 'Describe', 'DescribeConfigs'] : ['Write', 'Describe', 'DescribeConfigs'],
+      operations:
+        topic === `${prefix}.positions` ? ['Read', 'Write', 'Describe', 'DescribeConfigs'] : ['Write', 'Describe', 'DescribeConfigs'],
     })),
     { resource: 'group', name: `${prefix}.${gateway}.`, prefixed: true, operations: ['Read', 'Describe'] },
     { resource: 'transactional-id', name: `${prefix}.${gateway}`, prefixed: false, operations: ['Write', 'Describe'] },

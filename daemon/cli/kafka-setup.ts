@@ -56,13 +56,19 @@ async function create(program: Command, settings: Settings, plan: KafkaPlan, pri
   const setup = new KafkaSetup(client, clock, new SystemLog('error', clock))
   const topics = await setup.topics(plan.topics)
   if (principal !== undefined) await setup.acls(plan.acls, principal)
-  const rights = principal === undefined ? 'no principal is known, so no rights were given; name one with --principal where Kafka checks them' : `rights given to ${principal}`
+  const rights =
+    principal === undefined
+      ? 'no principal is known, so no rights were given; name one with --principal where Kafka checks them'
+      : `rights given to ${principal}`
   show(program, { schema: 1, topics, principal }, `${view(topics)}\n${rights}`)
   if (topics.some(({ outcome }) => outcome === 'wrong')) process.exitCode = 1
 }
 
 function view(topics: readonly SetUpResult[]): string {
-  return table(['topic', 'outcome', ''], topics.map(({ topic, outcome, fault }) => [topic, outcome, fault ?? '']))
+  return table(
+    ['topic', 'outcome', ''],
+    topics.map(({ topic, outcome, fault }) => [topic, outcome, fault ?? '']),
+  )
 }
 
 function named(settings: Settings): KafkaSettings {

@@ -26,7 +26,9 @@ function shedMessages(shed: LedgerTotals['shed']): number {
 
 export function ledgerView(document: LedgerDocument): string {
   const { totals, equation } = document
-  const verdict = equation.holds ? colour('green', 'every message is accounted for') : colour('red', `${count(equation.difference)} messages are not accounted for: report this`)
+  const verdict = equation.holds
+    ? colour('green', 'every message is accounted for')
+    : colour('red', `${count(equation.difference)} messages are not accounted for: report this`)
   const parts = [
     ['delivered', totals.delivered],
     ['buffered', totals.buffered],
@@ -45,7 +47,14 @@ function reasons(totals: LedgerTotals): string {
 }
 
 function devices(document: LedgerDocument): string {
-  const rows = document.devices.map((line) => [short(line.device), short(line.stream), line.received.messages, line.delivered.messages, line.deadLettered.messages, shedMessages(line.shed)])
+  const rows = document.devices.map((line) => [
+    short(line.device),
+    short(line.stream),
+    line.received.messages,
+    line.delivered.messages,
+    line.deadLettered.messages,
+    shedMessages(line.shed),
+  ])
   return rows.length === 0 ? '' : table(['device', 'stream', 'received', 'delivered', 'dead letters', 'shed'], rows)
 }
 

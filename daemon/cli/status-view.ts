@@ -2,7 +2,15 @@ import { duration } from '../health.ts'
 import type { StatusDocument } from '../status.ts'
 import { colour, count, size, table } from './text.ts'
 
-const TONES = { ok: 'green', starting: 'yellow', buffering: 'yellow', degraded: 'yellow', stopping: 'yellow', blocked: 'red', stuck: 'red' } as const
+const TONES = {
+  ok: 'green',
+  starting: 'yellow',
+  buffering: 'yellow',
+  degraded: 'yellow',
+  stopping: 'yellow',
+  blocked: 'red',
+  stuck: 'red',
+} as const
 
 /** One screen that leads with the verdict. */
 export function statusView(status: StatusDocument): string {
@@ -31,8 +39,14 @@ function facts(status: StatusDocument): string[] {
 
 /** `devices wait (urgent, normal), oldest dropped (deferred)` */
 function whenFull({ whenFull: lanes }: StatusDocument): string {
-  const having = (policy: string): string => Object.entries(lanes).flatMap(([lane, value]) => (value === policy ? [lane] : [])).join(', ')
-  const parts = [['devices wait', having('block')], ['oldest dropped', having('drop-oldest')]] as const
+  const having = (policy: string): string =>
+    Object.entries(lanes)
+      .flatMap(([lane, value]) => (value === policy ? [lane] : []))
+      .join(', ')
+  const parts = [
+    ['devices wait', having('block')],
+    ['oldest dropped', having('drop-oldest')],
+  ] as const
   return parts.flatMap(([what, names]) => (names === '' ? [] : [`${what} (${names})`])).join(', ')
 }
 
@@ -43,7 +57,13 @@ function oldest(ageSeconds: number | undefined): string {
 function sources(status: StatusDocument): string {
   return table(
     ['source', 'state', 'connections', 'messages', 'reason'],
-    status.sources.map((source) => [`${source.kind}.${source.name}`, source.state, source.connections, source.received.messages, source.reason ?? '']),
+    status.sources.map((source) => [
+      `${source.kind}.${source.name}`,
+      source.state,
+      source.connections,
+      source.received.messages,
+      source.reason ?? '',
+    ]),
   )
 }
 
@@ -63,6 +83,8 @@ function lanes(status: StatusDocument): string {
 
 function notices(status: StatusDocument): string[] {
   const own = status.buffer.notices.map((notice) => `  notice   buffer: ${notice.text} (${notice.at})`)
-  const ofSources = status.sources.flatMap((source) => source.notices.map((notice) => `  notice   ${source.name}: ${notice.text} (${count(notice.count)}, last ${notice.last})`))
+  const ofSources = status.sources.flatMap((source) =>
+    source.notices.map((notice) => `  notice   ${source.name}: ${notice.text} (${count(notice.count)}, last ${notice.last})`),
+  )
   return [...own, ...ofSources]
 }

@@ -33,10 +33,25 @@ export function controlRoutes(sources: RouteSources): readonly Route[] {
       afterRestart: sources.pending(),
       values: sources.effective().map(({ path, value, origin }) => ({ path: formatPath(path), value, origin: formatOrigin(origin) })),
     })),
-    get('/dead-letters', async ({ query }) => ({ schema: 1, deadLetters: (await deadLetters.list(limitOf(query.get('limit'), 50))).map((letter) => letterDocument(letter, false)) })),
-    { method: 'GET', path: '/dead-letters/:id', run: (request) => withLetter(request, async (id) => found(await deadLetters.show(id), request)) },
-    { method: 'POST', path: '/dead-letters/:id/retry', run: (request) => withLetter(request, async (id) => done(await deadLetters.retry(id), id)) },
-    { method: 'POST', path: '/dead-letters/:id/drop', run: (request) => withLetter(request, async (id) => done(await deadLetters.drop(id), id)) },
+    get('/dead-letters', async ({ query }) => ({
+      schema: 1,
+      deadLetters: (await deadLetters.list(limitOf(query.get('limit'), 50))).map((letter) => letterDocument(letter, false)),
+    })),
+    {
+      method: 'GET',
+      path: '/dead-letters/:id',
+      run: (request) => withLetter(request, async (id) => found(await deadLetters.show(id), request)),
+    },
+    {
+      method: 'POST',
+      path: '/dead-letters/:id/retry',
+      run: (request) => withLetter(request, async (id) => done(await deadLetters.retry(id), id)),
+    },
+    {
+      method: 'POST',
+      path: '/dead-letters/:id/drop',
+      run: (request) => withLetter(request, async (id) => done(await deadLetters.drop(id), id)),
+    },
   ]
 }
 
@@ -64,13 +79,18 @@ async function bufferDocument(sources: RouteSources): Promise<object> {
     running: true,
     ...buffer,
     lanes,
-    epochs: epochs.map((epoch) => ({ epoch: epoch.epoch, createdAt: new Date(epoch.createdMs).toISOString(), lanes: laneSpans(epoch.lanes) })),
+    epochs: epochs.map((epoch) => ({
+      epoch: epoch.epoch,
+      createdAt: new Date(epoch.createdMs).toISOString(),
+      lanes: laneSpans(epoch.lanes),
+    })),
   }
 }
 
 async function withLetter({ params }: RouteRequest, act: (id: number) => Promise<Reply>): Promise<Reply> {
   const id = Number(params['id'])
-  if (!Number.isSafeInteger(id) || id < 1) return { status: 400, body: { error: 'a dead letter is named by its number; `edgectl dead-letters list` shows them' } }
+  if (!Number.isSafeInteger(id) || id < 1)
+    return { status: 400, body: { error: 'a dead letter is named by its number; `edgectl dead-letters list` shows them' } }
   return act(id)
 }
 

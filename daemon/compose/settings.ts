@@ -2,7 +2,18 @@
 import type { KafkaClientSettings } from '../../adapters/kafka/settings.ts'
 import type { ConnectSettings } from '../../adapters/mqtt/connect-settings.ts'
 import type { ListenSettings, ListenTls } from '../../adapters/mqtt/listen-settings.ts'
-import type { AuthSettings, ClientTlsSettings, ConnectionSettings, DedupeFrom, KafkaSettings, ListenerSettings, ServerTlsSettings, Settings, SeverityFrom, TopicSettings } from '../../config/settings.ts'
+import type {
+  AuthSettings,
+  ClientTlsSettings,
+  ConnectionSettings,
+  DedupeFrom,
+  KafkaSettings,
+  ListenerSettings,
+  ServerTlsSettings,
+  Settings,
+  SeverityFrom,
+  TopicSettings,
+} from '../../config/settings.ts'
 import type { OutboxSettings } from '../../store/settings.ts'
 import type { IngestSettings } from '../ingest/settings.ts'
 import type { RelaySettings } from '../relay/settings.ts'

@@ -81,7 +81,7 @@ function add(tally: Tally, bytes: number): void {
 
 function tallyOf<Key>(tallies: Map<Key, Tally>, key: Key): Tally {
   let tally = tallies.get(key)
-  if (tally === undefined) tallies.set(key, tally = nothing())
+  if (tally === undefined) tallies.set(key, (tally = nothing()))
   return tally
 }
 

@@ -211,7 +211,8 @@ export class DeviceBuckets {
     this.#table = emptyTable(slots)
     this.#occupied = live
     for (let slot = 0; slot < old.slots; slot++) {
-      if (old.usedMessages[slot] !== 0 || old.usedBytes[slot] !== 0) copySlot(old, slot, this.#table, freeSlot(this.#table, old.keyLow[slot] ?? 0))
+      if (old.usedMessages[slot] !== 0 || old.usedBytes[slot] !== 0)
+        copySlot(old, slot, this.#table, freeSlot(this.#table, old.keyLow[slot] ?? 0))
     }
     for (let slot = 0; slot < OVERFLOW_SLOTS; slot++) {
       if (old.klass[old.slots + slot] !== NEVER) copySlot(old, old.slots + slot, this.#table, slots + slot)

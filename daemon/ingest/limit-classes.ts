@@ -51,11 +51,14 @@ export class LimitClasses {
   constructor(perDevice: Limit, overrides: readonly OverrideSettings[]) {
     const sorted = [...overrides].sort(bySpecificity)
     this.#globs = sorted.map((override) => override.devices)
-    this.limits = [perDevice, ...sorted.map((override) => ({
-      messagesPerSecond: override.messagesPerSecond ?? perDevice.messagesPerSecond,
-      bytesPerSecond: override.bytesPerSecond ?? perDevice.bytesPerSecond,
-      burstMs: override.burstMs ?? perDevice.burstMs,
-    }))]
+    this.limits = [
+      perDevice,
+      ...sorted.map((override) => ({
+        messagesPerSecond: override.messagesPerSecond ?? perDevice.messagesPerSecond,
+        bytesPerSecond: override.bytesPerSecond ?? perDevice.bytesPerSecond,
+        burstMs: override.burstMs ?? perDevice.burstMs,
+      })),
+    ]
   }
 
   /** Index into `limits`. */

@@ -40,7 +40,8 @@ export function compileLinePattern(source: string): LineProgram {
   if (source.length > SOURCE_LENGTH_AT_MOST) throw wrong(source.slice(0, 40), 0, `it is longer than ${SOURCE_LENGTH_AT_MOST} characters`)
   const steps: Step[] = [{ kind: 'match' }]
   const emit = (step: Step): number => {
-    if (steps.push(step) > STEPS_AT_MOST) throw wrong(source, source.length, `it needs more than ${STEPS_AT_MOST} steps; use smaller counts in {n,m}`)
+    if (steps.push(step) > STEPS_AT_MOST)
+      throw wrong(source, source.length, `it needs more than ${STEPS_AT_MOST} steps; use smaller counts in {n,m}`)
     return steps.length - 1
   }
   return { start: write(new Reader(source).whole(), 0, emit), steps }

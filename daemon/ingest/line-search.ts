@@ -73,7 +73,10 @@ export class LineSearch {
       const step = this.#program.steps[at]
       if (step?.kind === 'byte' && step.set[byte] === 1) steps.push(step.next)
     }
-    return this.#stateOf([...new Set(steps)].sort((a, b) => a - b), isWord(byte) ? 'word' : 'other')
+    return this.#stateOf(
+      [...new Set(steps)].sort((a, b) => a - b),
+      isWord(byte) ? 'word' : 'other',
+    )
   }
 
   /** All steps reached from a state and from the start, knowing the byte to come; undefined when one is the match. */

@@ -45,7 +45,9 @@ function readerOf(from: string, topics: TopicPatterns): IdReader {
 
 function topicReader(part: string, topics: TopicPatterns): IdReader {
   if (part === 'device' || part === 'stream') {
-    throw new GatewayError('rejected', `buffer.dedupe.from: {${part}} is the same for many messages.`, { remedy: 'Name the part that holds the message id.' })
+    throw new GatewayError('rejected', `buffer.dedupe.from: {${part}} is the same for many messages.`, {
+      remedy: 'Name the part that holds the message id.',
+    })
   }
   if (!topics.all.some((pattern) => pattern.parts.includes(part))) {
     throw new GatewayError('rejected', `buffer.dedupe.from: no pattern of mqtt.topics has a part {${part}}.`, { remedy: REMEDY })

@@ -42,7 +42,7 @@ export class Notices {
 
   #windowOf(kind: NoticeKind, nowMs: number): Window {
     let window = this.#windows.get(kind)
-    if (window === undefined) this.#windows.set(kind, window = { sinceMs: nowMs, told: 0, suppressed: 0 })
+    if (window === undefined) this.#windows.set(kind, (window = { sinceMs: nowMs, told: 0, suppressed: 0 }))
     if (nowMs - window.sinceMs >= WINDOW_MS) {
       window.sinceMs = nowMs
       window.told = 0

@@ -16,7 +16,13 @@ export function parsePointer(text: string, setting: string): JsonPointer {
       remedy: 'Write json: and a path that begins with a slash, as in json:/level or json:/log/level (RFC 6901).',
     })
   }
-  return { text, tokens: text.slice(1).split('/').map((token) => token.replaceAll('~1', '/').replaceAll('~0', '~')) }
+  return {
+    text,
+    tokens: text
+      .slice(1)
+      .split('/')
+      .map((token) => token.replaceAll('~1', '/').replaceAll('~0', '~')),
+  }
 }
 
 /** The payload of one delivery, parsed at most once however many values are asked for. */

@@ -36,14 +36,17 @@ export interface IngestSettings {
 
 /** Throws a `rejected` GatewayError for the first value that can't work. */
 export function checkSettings({ topics, limits, severity }: IngestSettings): void {
-  if (topics.length === 0) throw wrong('mqtt.topics', 'no pattern, so every message would be refused', 'Add one, as in devices/{device}/logs/{stream}.')
+  if (topics.length === 0)
+    throw wrong('mqtt.topics', 'no pattern, so every message would be refused', 'Add one, as in devices/{device}/logs/{stream}.')
   checkLimit('limits.global', limits.global)
   checkLimit('limits.perDevice', limits.perDevice)
   for (const { name, devices, ...limit } of limits.overrides) {
     checkLimit(`limits.overrides.${name}`, { ...limits.perDevice, ...defined(limit) })
-    if (devices === '') throw wrong(`limits.overrides.${name}.devices`, 'an empty pattern matches no device', 'Write a device id, or a pattern as cam-*.')
+    if (devices === '')
+      throw wrong(`limits.overrides.${name}.devices`, 'an empty pattern matches no device', 'Write a device id, or a pattern as cam-*.')
   }
-  if (limits.overrides.length >= CLASSES_AT_MOST) throw wrong('limits.overrides', `${limits.overrides.length} entries`, `At most ${CLASSES_AT_MOST - 1}; use patterns.`)
+  if (limits.overrides.length >= CLASSES_AT_MOST)
+    throw wrong('limits.overrides', `${limits.overrides.length} entries`, `At most ${CLASSES_AT_MOST - 1}; use patterns.`)
   checkRange('limits.maxMessageBytes', limits.maxMessageBytes, 1, Infinity)
   checkRange('limits.inFlight.messages', limits.inFlight.messages, 1, Infinity)
   checkRange('limits.inFlight.bytes', limits.inFlight.bytes, 1, Infinity)

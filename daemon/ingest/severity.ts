@@ -29,11 +29,27 @@ export const SEVERITY_JSON_BYTES_AT_MOST = 65_536
 const NAME_LENGTH_AT_MOST = 64
 
 const SYSLOG = ['emerg', 'alert', 'crit', 'error', 'warn', 'notice', 'info', 'debug']
-const SYNONYMS: ReadonlyMap<string, string> = new Map(Object.entries({
-  emergency: 'emerg', panic: 'emerg', critical: 'crit', err: 'error', severe: 'error', warning: 'warn',
-  information: 'info', informational: 'info', verbose: 'trace',
-  c: 'crit', d: 'debug', e: 'error', f: 'fatal', i: 'info', n: 'notice', v: 'trace', w: 'warn',
-}))
+const SYNONYMS: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    emergency: 'emerg',
+    panic: 'emerg',
+    critical: 'crit',
+    err: 'error',
+    severe: 'error',
+    warning: 'warn',
+    information: 'info',
+    informational: 'info',
+    verbose: 'trace',
+    c: 'crit',
+    d: 'debug',
+    e: 'error',
+    f: 'fatal',
+    i: 'info',
+    n: 'notice',
+    v: 'trace',
+    w: 'warn',
+  }),
+)
 
 /** Undefined for `none`. Throws a `rejected` GatewayError that says what to write instead. */
 export function urgencyTest({ from, urgent }: SeveritySettings): UrgencyTest | undefined {
@@ -45,7 +61,9 @@ export function urgencyTest({ from, urgent }: SeveritySettings): UrgencyTest | u
     const search = new LineSearch(from.slice(8))
     return ({ bytes }) => search.matches(bytes)
   }
-  throw new GatewayError('rejected', `limits.severity.from: "${from}" is not known.`, { remedy: 'Write none, json:/level, syslog or pattern:REGEX.' })
+  throw new GatewayError('rejected', `limits.severity.from: "${from}" is not known.`, {
+    remedy: 'Write none, json:/level, syslog or pattern:REGEX.',
+  })
 }
 
 function urgentNames(urgent: readonly string[]): ReadonlySet<string> {

@@ -127,26 +127,44 @@ function levelOf(pattern: TopicPattern, text: string, last: boolean): Level {
   const part = PART.exec(text)
   if (part?.[1] !== undefined) return part[2] === undefined ? { kind: 'one', name: part[1] } : tail(pattern, part[1], last)
   if (/[{}+#\0\uFFFD]/.test(text)) {
-    throw wrong(pattern, `the level "${text}" mixes a part or wildcard with other text`, 'Let {name}, + or # fill a whole level between two slashes.')
+    throw wrong(
+      pattern,
+      `the level "${text}" mixes a part or wildcard with other text`,
+      'Let {name}, + or # fill a whole level between two slashes.',
+    )
   }
   return { kind: 'literal', text }
 }
 
 function tail(pattern: TopicPattern, name: string | undefined, last: boolean): Level {
-  if (!last) throw wrong(pattern, `"${name === undefined ? '#' : `{${name}...}`}" is not the last level`, 'Move it to the end, or use + or {name} for one level.')
+  if (!last)
+    throw wrong(
+      pattern,
+      `"${name === undefined ? '#' : `{${name}...}`}" is not the last level`,
+      'Move it to the end, or use + or {name} for one level.',
+    )
   if (name === 'device') throw wrong(pattern, '{device...} covers several levels', 'Write {device}: a device is one level.')
   return { kind: 'tail', name }
 }
 
 function checkWhole(pattern: TopicPattern): void {
   if (pattern.pattern.startsWith('$share/')) {
-    throw wrong(pattern, 'a shared subscription spreads one device over several boxes, so its order would be void', 'Write the topic without $share/<group>/.')
+    throw wrong(
+      pattern,
+      'a shared subscription spreads one device over several boxes, so its order would be void',
+      'Write the topic without $share/<group>/.',
+    )
   }
   if (!pattern.parts.includes('device')) {
-    throw wrong(pattern, 'it names no device', 'Write {device} for the level that holds the device id, as in devices/{device}/logs/{stream}.')
+    throw wrong(
+      pattern,
+      'it names no device',
+      'Write {device} for the level that holds the device id, as in devices/{device}/logs/{stream}.',
+    )
   }
   const repeated = pattern.parts.find((name, index) => pattern.parts.indexOf(name) !== index)
-  if (repeated !== undefined) throw wrong(pattern, `it names {${repeated}} twice`, 'Give each part its own name, or write + for a level that is not needed.')
+  if (repeated !== undefined)
+    throw wrong(pattern, `it names {${repeated}} twice`, 'Give each part its own name, or write + for a level that is not needed.')
 }
 
 function wrong(pattern: TopicPattern, fault: string, remedy: string): GatewayError {

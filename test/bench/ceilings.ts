@@ -104,9 +104,16 @@ async function kafkaTransactional(endpoint: string, topic: string): Promise<numb
   const sending = (async () => {
     while (running) {
       const transaction = await producer.transaction()
-      const messages = Array.from({ length: 2_000 }, (_, index) => ({ key: `device-${(sent + index) % 100}`, value, headers: { gw: 'ceiling', pos: `0123456789abcdef:normal:${sent + index}` } }))
+      const messages = Array.from({ length: 2_000 }, (_, index) => ({
+        key: `device-${(sent + index) % 100}`,
+        value,
+        headers: { gw: 'ceiling', pos: `0123456789abcdef:normal:${sent + index}` },
+      }))
       await transaction.send({ topic, messages, acks: -1 })
-      await transaction.sendOffsets({ consumerGroupId: 'ceiling', topics: [{ topic: 'edge.positions', partitions: [{ partition: 0, offset: String(sent) }] }] })
+      await transaction.sendOffsets({
+        consumerGroupId: 'ceiling',
+        topics: [{ topic: 'edge.positions', partitions: [{ partition: 0, offset: String(sent) }] }],
+      })
       await transaction.commit()
       sent += messages.length
     }

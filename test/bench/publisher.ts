@@ -61,7 +61,9 @@ class Publisher {
     this.#packets = Array.from({ length: 64 }, (_, sample) => packetFor(device, index * 64 + sample, options.payloadBytes))
     this.#socket = connect({ host: options.host, port: options.port })
     this.#socket.setNoDelay(true)
-    this.#socket.on('connect', () => this.#socket.write(generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId: device, keepalive: 0 })))
+    this.#socket.on('connect', () =>
+      this.#socket.write(generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId: device, keepalive: 0 })),
+    )
     this.#socket.on('data', (chunk: Buffer) => this.#receive(chunk))
     this.#socket.on('error', (error) => console.error(`${device}: ${error.message}`))
   }
@@ -110,7 +112,15 @@ class Publisher {
 
 function packetFor(device: string, seed: number, bytes: number): { bytes: Buffer; idAt: number } {
   const topic = `devices/${device}/logs/app`
-  const packet = generate({ cmd: 'publish', topic, payload: Buffer.from(line(seed, bytes)), qos: 1, messageId: 1, dup: false, retain: false })
+  const packet = generate({
+    cmd: 'publish',
+    topic,
+    payload: Buffer.from(line(seed, bytes)),
+    qos: 1,
+    messageId: 1,
+    dup: false,
+    retain: false,
+  })
   return { bytes: packet, idAt: packet.indexOf(topic) + Buffer.byteLength(topic) }
 }
 
@@ -119,7 +129,11 @@ function run(options: PublisherOptions): void {
   const publishers = Array.from({ length: options.connections }, (_, index) => new Publisher(options, index, waits))
   const report = (): void => {
     const sum = (pick: (publisher: Publisher) => number): number => publishers.reduce((total, publisher) => total + pick(publisher), 0)
-    process.send?.({ published: sum((each) => each.published), acknowledged: sum((each) => each.acknowledged), waitsMs: waits.splice(0) } satisfies PublisherReport)
+    process.send?.({
+      published: sum((each) => each.published),
+      acknowledged: sum((each) => each.acknowledged),
+      waitsMs: waits.splice(0),
+    } satisfies PublisherReport)
   }
   if (options.messagesPerSecond > 0) pace(options.messagesPerSecond, publishers)
   setInterval(report, 1_000)

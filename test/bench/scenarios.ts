@@ -120,7 +120,10 @@ export class Scenarios {
 
   /** Connected and silent. */
   async devices(count: number): Promise<object> {
-    const gateway = await this.#start({ listen: { lan: { ...this.#listener().listen.lan, maxConnections: count + 100, connectsPerSecond: 5_000 } } }, true)
+    const gateway = await this.#start(
+      { listen: { lan: { ...this.#listener().listen.lan, maxConnections: count + 100, connectsPerSecond: 5_000 } } },
+      true,
+    )
     const sockets: Socket[] = []
     try {
       for (let index = 0; index < count; index += 1) {
@@ -160,7 +163,15 @@ export class Scenarios {
 
   #load(port: number, connections: number, messagesPerSecond: number): Load {
     this.#runs += 1
-    return new Load({ host: '127.0.0.1', port, connections, window: 200, messagesPerSecond, payloadBytes: PAYLOAD_BYTES, name: `bench${this.#runs}` })
+    return new Load({
+      host: '127.0.0.1',
+      port,
+      connections,
+      window: 200,
+      messagesPerSecond,
+      payloadBytes: PAYLOAD_BYTES,
+      name: `bench${this.#runs}`,
+    })
   }
 
   async #start(source: object, forward: boolean, broker = this.#place.kafka.endpoint): Promise<GatewayProgram> {
@@ -190,7 +201,11 @@ function delivered(status: Awaited<ReturnType<GatewayProgram['status']>>): numbe
 
 function silentDevice(port: number, index: number): Socket {
   const socket = connect({ host: '127.0.0.1', port })
-  socket.on('connect', () => socket.write(generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId: `silent-${index}`, keepalive: 600 })))
+  socket.on('connect', () =>
+    socket.write(
+      generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId: `silent-${index}`, keepalive: 600 }),
+    ),
+  )
   socket.on('error', (error) => console.error(`silent-${index}: ${error.message}`))
   socket.resume()
   return socket

@@ -15,8 +15,12 @@ import { SETTINGS, silent } from '../fakes/store-rig.ts'
 
 const { values } = parseArgs({
   options: {
-    from: { type: 'string' }, seconds: { type: 'string', default: '10' }, dir: { type: 'string' },
-    rates: { type: 'string', default: '1000,10000' }, backlog: { type: 'string', default: '1000000' }, delay: { type: 'string', default: 'auto' },
+    from: { type: 'string' },
+    seconds: { type: 'string', default: '10' },
+    dir: { type: 'string' },
+    rates: { type: 'string', default: '1000,10000' },
+    backlog: { type: 'string', default: '1000000' },
+    delay: { type: 'string', default: 'auto' },
     devices: { type: 'string', default: '200' },
   },
 })
@@ -24,8 +28,10 @@ const seconds = Number(values.seconds)
 const devices = Number(values.devices)
 const clock = new SystemClock()
 const settings = {
-  ...SETTINGS, maxBytes: 2 * 2 ** 30, ledgerMaxDevices: 10_000,
-  commit: { maxDelayMs: values.delay === 'auto' ? 'auto' as const : Number(values.delay), maxBytes: 4 << 20 },
+  ...SETTINGS,
+  maxBytes: 2 * 2 ** 30,
+  ledgerMaxDevices: 10_000,
+  commit: { maxDelayMs: values.delay === 'auto' ? ('auto' as const) : Number(values.delay), maxBytes: 4 << 20 },
 }
 const texts = lines()
 
@@ -62,8 +68,18 @@ function submit(outbox: Outbox, timed: boolean): void {
   const device = `dev-${(index * 7) % devices}`
   const at = timed && index % 10 === 0 ? performance.now() : 0
   const entry: Entry = {
-    envelope: { device, stream: 'app', topic: `devices/${device}/logs/app`, payload, receivedMs: Date.now(), clockTrusted: true, bootMs: clock.bootMs() },
-    verdict: { lane: 'normal' }, bytes: payload.length, qos: 1,
+    envelope: {
+      device,
+      stream: 'app',
+      topic: `devices/${device}/logs/app`,
+      payload,
+      receivedMs: Date.now(),
+      clockTrusted: true,
+      bootMs: clock.bootMs(),
+    },
+    verdict: { lane: 'normal' },
+    bytes: payload.length,
+    qos: 1,
     settle: () => {
       settled++
       if (at > 0) waits.push(performance.now() - at)
@@ -97,7 +113,7 @@ async function atRate(rate: number): Promise<object> {
   const before = { written: writtenBytes(), cpu: process.cpuUsage(), sent, at: performance.now() }
   waits.length = 0
   while (performance.now() - before.at < seconds * 1_000) {
-    const due = Math.floor((performance.now() - before.at) / 1_000 * rate)
+    const due = Math.floor(((performance.now() - before.at) / 1_000) * rate)
     while (sent - before.sent < due) submit(outbox, true)
     await pause(2)
   }
@@ -113,8 +129,14 @@ async function atRate(rate: number): Promise<object> {
   waits.sort((a, b) => a - b)
   const share = (part: number): number => Number(waits[Math.floor(waits.length * part)]?.toFixed(1))
   return {
-    rate, count, commits: state.commits, bytesPerPayloadByte: Number((written / (count * 200)).toFixed(2)),
-    cpuMicrosPerMessage: Number(((cpu.user + cpu.system) / count).toFixed(1)), p50Ms: share(0.5), p99Ms: share(0.99), rssMiB: Math.round(process.memoryUsage.rss() / 2 ** 20),
+    rate,
+    count,
+    commits: state.commits,
+    bytesPerPayloadByte: Number((written / (count * 200)).toFixed(2)),
+    cpuMicrosPerMessage: Number(((cpu.user + cpu.system) / count).toFixed(1)),
+    p50Ms: share(0.5),
+    p99Ms: share(0.99),
+    rssMiB: Math.round(process.memoryUsage.rss() / 2 ** 20),
   }
 }
 
@@ -155,10 +177,19 @@ async function backlog(): Promise<object> {
   await outbox.stop(Infinity)
   rmSync(directory, { recursive: true })
   return {
-    rows: count, appendPerSecond, appendCpuMicros: Number(((used.user + used.system) / count).toFixed(1)), fileMiB,
-    startSeconds: Number(startSeconds.toFixed(2)), rssMiB, drainPerSecond,
+    rows: count,
+    appendPerSecond,
+    appendCpuMicros: Number(((used.user + used.system) / count).toFixed(1)),
+    fileMiB,
+    startSeconds: Number(startSeconds.toFixed(2)),
+    rssMiB,
+    drainPerSecond,
   }
 }
 
-for (const rate of values.rates.split(',').filter((text) => text !== '').map(Number)) console.log(JSON.stringify(await atRate(rate)))
+for (const rate of values.rates
+  .split(',')
+  .filter((text) => text !== '')
+  .map(Number))
+  console.log(JSON.stringify(await atRate(rate)))
 if (values.backlog !== '0') console.log(JSON.stringify(await backlog()))

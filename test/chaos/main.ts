@@ -16,7 +16,13 @@ import { Dice } from './dice.ts'
 import { Storm, type StormResult } from './storm.ts'
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { seed: { type: 'string', default: '1' }, rounds: { type: 'string', default: '20' }, keep: { type: 'boolean', default: false } } })
+  const { values } = parseArgs({
+    options: {
+      seed: { type: 'string', default: '1' },
+      rounds: { type: 'string', default: '20' },
+      keep: { type: 'boolean', default: false },
+    },
+  })
   const seed = Number(values.seed)
   const rounds = Number(values.rounds)
   if (!Number.isSafeInteger(seed) || !(rounds >= 1)) throw new Error('--seed takes a whole number, and --rounds at least 1')
@@ -28,7 +34,10 @@ async function main(): Promise<void> {
   const failures: string[] = []
   try {
     const dice = new Dice(seed)
-    for (const [name, count, ids] of [['with-ids', rounds, true], ['without-ids', Math.ceil(rounds / 10), false]] as const) {
+    for (const [name, count, ids] of [
+      ['with-ids', rounds, true],
+      ['without-ids', Math.ceil(rounds / 10), false],
+    ] as const) {
       const storm = new Storm({ name, dir: join(dir, name), kafka, proxy, dice, ids })
       failures.push(...judged(name, await storm.run(count)))
     }
@@ -43,11 +52,21 @@ async function main(): Promise<void> {
 }
 
 function judged(name: string, result: StormResult): string[] {
-  console.log(JSON.stringify({ run: name, ...result, lost: result.lost.length, duplicates: result.duplicates.length, outOfOrder: result.outOfOrder.length, altered: result.altered.length }))
+  console.log(
+    JSON.stringify({
+      run: name,
+      ...result,
+      lost: result.lost.length,
+      duplicates: result.duplicates.length,
+      outOfOrder: result.outOfOrder.length,
+      altered: result.altered.length,
+    }),
+  )
   const few = (ids: readonly string[]): string => ids.slice(0, 10).join(' ')
   const failures: string[] = []
   if (result.lost.length > 0) failures.push(`${name}: ${result.lost.length} acknowledged messages are lost: ${few(result.lost)}`)
-  if (result.duplicates.length > result.duplicatesAllowed) failures.push(`${name}: ${result.duplicates.length} duplicates, allowed ${result.duplicatesAllowed}: ${few(result.duplicates)}`)
+  if (result.duplicates.length > result.duplicatesAllowed)
+    failures.push(`${name}: ${result.duplicates.length} duplicates, allowed ${result.duplicatesAllowed}: ${few(result.duplicates)}`)
   if (result.outOfOrder.length > 0) failures.push(`${name}: ${result.outOfOrder.length} out of order: ${few(result.outOfOrder)}`)
   if (result.altered.length > 0) failures.push(`${name}: ${result.altered.length} altered: ${few(result.altered)}`)
   failures.push(...result.ledgerFaults.map((fault) => `${name}: ${fault}`))

@@ -79,7 +79,10 @@ export class Storm {
   #config(port: number, topic: string): Record<string, unknown> {
     return {
       gateway: { id: `gw-${this.#options.name}` },
-      mqtt: { listen: { lan: { url: `mqtt://127.0.0.1:${port}`, auth: 'none' } }, topics: { logs: { pattern: 'devices/{device}/logs/{stream}/{id}' } } },
+      mqtt: {
+        listen: { lan: { url: `mqtt://127.0.0.1:${port}`, auth: 'none' } },
+        topics: { logs: { pattern: 'devices/{device}/logs/{stream}/{id}' } },
+      },
       buffer: { minFreeBytes: '64MiB', ...(this.#options.ids ? { dedupe: { from: 'topic:{id}', window: '1h' } } : {}) },
       kafka: { brokers: [this.#options.kafka.endpoint], topic },
       metrics: { listen: 'off' },
@@ -98,7 +101,9 @@ export class Storm {
     await sleep(dice.between(0, 300))
     await setup.gateway.start()
     await healed
-    process.stderr.write(`   ${this.#options.name}: round ${round}, published ${fleet.published.size}, acknowledged ${fleet.acknowledged}\n`)
+    process.stderr.write(
+      `   ${this.#options.name}: round ${round}, published ${fleet.published.size}, acknowledged ${fleet.acknowledged}\n`,
+    )
   }
 
   /** Resolves when Kafka is whole again. */
@@ -142,7 +147,8 @@ export class Storm {
 
   #judgeLedger({ totals, equation }: LedgerDocument, inKafka: number): void {
     if (!equation.holds) this.#ledgerFaults.push(`the ledger is off by ${equation.difference} at the end`)
-    if (totals.delivered.messages !== inKafka) this.#ledgerFaults.push(`the ledger says ${totals.delivered.messages} delivered, and Kafka holds ${inKafka}`)
+    if (totals.delivered.messages !== inKafka)
+      this.#ledgerFaults.push(`the ledger says ${totals.delivered.messages} delivered, and Kafka holds ${inKafka}`)
     if (totals.lost.messages !== 0) this.#ledgerFaults.push(`the ledger says ${totals.lost.messages} lost`)
     const others = Object.keys(totals.shed).filter((reason) => reason !== 'duplicate')
     if (others.length > 0) this.#ledgerFaults.push(`shed without a cause in this run: ${JSON.stringify(totals.shed)}`)
@@ -157,10 +163,14 @@ export class Storm {
       if (pending === 0 && waiting === 0) return
       await sleep(250)
     }
-    throw new Error(`not drained after ${DRAIN_SECONDS} s: ${fleet.pending} unacknowledged, status ${JSON.stringify(await gateway.status())}`)
+    throw new Error(
+      `not drained after ${DRAIN_SECONDS} s: ${fleet.pending} unacknowledged, status ${JSON.stringify(await gateway.status())}`,
+    )
   }
 }
 
 function payloadOf(device: string, sequence: number): Buffer {
-  return Buffer.from(`{"level":"${sequence % 40 === 0 ? 'error' : 'info'}","device":"${device}","sequence":${sequence},"text":"${'abcdefghij'.repeat(sequence % 20)}"}`)
+  return Buffer.from(
+    `{"level":"${sequence % 40 === 0 ? 'error' : 'info'}","device":"${device}","sequence":${sequence},"text":"${'abcdefghij'.repeat(sequence % 20)}"}`,
+  )
 }

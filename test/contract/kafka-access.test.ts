@@ -10,7 +10,23 @@ import type { KafkaClient } from '../../adapters/kafka/kafka.ts'
 import type { KafkaClientSettings, KafkaSaslSettings, KafkaTlsSettings } from '../../adapters/kafka/settings.ts'
 import { makeCertificates, serviceScope } from '../services/index.ts'
 import type { Certificates, KafkaService } from '../services/index.ts'
-import { asFailure, begin, beginPatiently, brokerOptions, createTopic, deliver, EPOCH, failureOf, fresh, gateway, never, positionsAt, readCommitted, recordOf, TIMEOUTS } from './kafka-kit.ts'
+import {
+  asFailure,
+  begin,
+  beginPatiently,
+  brokerOptions,
+  createTopic,
+  deliver,
+  EPOCH,
+  failureOf,
+  fresh,
+  gateway,
+  never,
+  positionsAt,
+  readCommitted,
+  recordOf,
+  TIMEOUTS,
+} from './kafka-kit.ts'
 
 const { AclOperationTypes: Op, AclPermissionTypes, AclResourceTypes: Of, ResourcePatternTypes } = kafkajs
 
@@ -31,7 +47,8 @@ before(async () => {
     properties: {
       'super.users': 'User:ANONYMOUS;User:boss',
       'sasl.enabled.mechanisms': 'SCRAM-SHA-512,PLAIN,OAUTHBEARER',
-      'listener.name.client.plain.sasl.jaas.config': 'org.apache.kafka.common.security.plain.PlainLoginModule required user_boss="plain-secret";',
+      'listener.name.client.plain.sasl.jaas.config':
+        'org.apache.kafka.common.security.plain.PlainLoginModule required user_boss="plain-secret";',
       'listener.name.client.oauthbearer.sasl.jaas.config': 'org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;',
       'transactional.id.expiration.ms': 5_000,
       'transaction.remove.expired.transaction.cleanup.interval.ms': 500,
@@ -106,7 +123,11 @@ describe('credentials', () => {
     const cases: [Partial<KafkaClientSettings>, RegExp, RegExp][] = [
       [{ sasl: scram('gw', 'wrong') }, /refuses our credentials/, /kafka\.sasl/],
       [{ sasl: { ...scram('gw'), mechanism: 'scram-sha-256' } as KafkaSaslSettings }, /does not offer our SASL mechanism/, /mechanism/],
-      [{ sasl: { mechanism: 'scram-sha-512', username: 'gw', passwordFile: join(dir, 'nowhere') } }, /nowhere can't be read/, /Let the user/],
+      [
+        { sasl: { mechanism: 'scram-sha-512', username: 'gw', passwordFile: join(dir, 'nowhere') } },
+        /nowhere can't be read/,
+        /Let the user/,
+      ],
       [{ sasl: { mechanism: 'scram-sha-512', username: 'gw', passwordFile: secretFile('') } }, /is empty/, /Write the secret/],
       [{ tls: { ca: undefined, cert: undefined, key: undefined } }, /no TLS connection/, /kafka\.tls/],
       [{ tls: { ca: certificates.caFile, cert: undefined, key: undefined } }, /no TLS connection/, /kafka\.tls/],
@@ -136,12 +157,28 @@ interface Right {
 
 async function grant({ type, name, operation, prefixed = false }: Right): Promise<void> {
   const pattern = prefixed ? ResourcePatternTypes.PREFIXED : ResourcePatternTypes.LITERAL
-  const entry = { resourceType: type, resourceName: name, resourcePatternType: pattern, principal: 'User:gw', host: '*', operation, permissionType: AclPermissionTypes.ALLOW }
+  const entry = {
+    resourceType: type,
+    resourceName: name,
+    resourcePatternType: pattern,
+    principal: 'User:gw',
+    host: '*',
+    operation,
+    permissionType: AclPermissionTypes.ALLOW,
+  }
   await admin.createAcls({ acl: [entry] })
 }
 
 async function withdraw({ type, name, operation }: Right): Promise<void> {
-  const filter = { resourceType: type, resourceName: name, resourcePatternType: ResourcePatternTypes.ANY, principal: 'User:gw', host: '*', operation, permissionType: AclPermissionTypes.ALLOW }
+  const filter = {
+    resourceType: type,
+    resourceName: name,
+    resourcePatternType: ResourcePatternTypes.ANY,
+    principal: 'User:gw',
+    host: '*',
+    operation,
+    permissionType: AclPermissionTypes.ALLOW,
+  }
   await admin.deleteAcls({ filters: [filter] })
 }
 
@@ -192,7 +229,11 @@ describe('rights', () => {
     await grant({ ...write, operation: Op.DESCRIBE })
     // Kafka answers "not attempted" for the other topic, and kafkajs reports the first answer.
     let failure: unknown
-    do failure = await life.transact(records, positionsAt(2)).then(() => undefined, (error: unknown) => error)
+    do
+      failure = await life.transact(records, positionsAt(2)).then(
+        () => undefined,
+        (error: unknown) => error,
+      )
     while (failure === undefined)
     const { alarm, message, fate } = asFailure(failure)
     assert.deepEqual([alarm, message, fate], [true, 'we are not allowed to use the topic "other"', 'none'])
@@ -204,10 +245,15 @@ describe('rights', () => {
     await next.close(1_000)
   })
 
-  it('to read a topic\'s settings may lack', async () => {
+  it("to read a topic's settings may lack", async () => {
     await grant({ type: Of.TOPIC, name: 'logs', operation: Op.WRITE })
     const life = await begin(gateway(kafka.endpoint, fresh('blind'), { delivery: 'at-least-once', tls: tls(), sasl: scram('gw') }))
-    assert.deepEqual(await life.topicFacts('logs'), { partitions: 2, maxMessageBytes: 1_048_588, cleanupPolicy: undefined, timestampType: undefined })
+    assert.deepEqual(await life.topicFacts('logs'), {
+      partitions: 2,
+      maxMessageBytes: 1_048_588,
+      cleanupPolicy: undefined,
+      timestampType: undefined,
+    })
     await life.close(1_000)
   })
 })
@@ -223,7 +269,10 @@ describe('time', () => {
       position += 1
       await life.transact([recordOf('other', 1, String(position))], positionsAt(position))
       await new Promise((resolve) => setTimeout(resolve, pauseMs))
-      failure = await life.transact([recordOf('other', 1, 'lost')], positionsAt(position + 1)).then(() => void (position += 1), (error: unknown) => error)
+      failure = await life.transact([recordOf('other', 1, 'lost')], positionsAt(position + 1)).then(
+        () => void (position += 1),
+        (error: unknown) => error,
+      )
     }
     const { kind, fate, alarm, message } = asFailure(failure)
     assert.deepEqual([kind, fate, alarm], ['transient', 'none', false])
@@ -242,7 +291,10 @@ describe('time', () => {
     let failure: unknown
     for (let records = 20_000; failure === undefined; records *= 2) {
       const batch = Array.from({ length: records }, () => recordOf('logs', 0, 'slow'))
-      failure = await life.transact(batch, positionsAt(1)).then(() => undefined, (error: unknown) => error)
+      failure = await life.transact(batch, positionsAt(1)).then(
+        () => undefined,
+        (error: unknown) => error,
+      )
     }
     const { kind, message } = asFailure(failure)
     assert.equal(kind, 'transient')

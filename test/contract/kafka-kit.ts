@@ -63,7 +63,12 @@ export async function beginPatiently(kafka: KafkaClient, failures: KafkaError[] 
   }
 }
 
-export async function createTopic(kafka: KafkaService, topic: string, partitions: number, configs: Record<string, string> = {}): Promise<void> {
+export async function createTopic(
+  kafka: KafkaService,
+  topic: string,
+  partitions: number,
+  configs: Record<string, string> = {},
+): Promise<void> {
   const admin = new Kafka({ brokers: [kafka.internalEndpoint], logLevel: logLevel.NOTHING }).admin()
   await admin.connect()
   const configEntries = Object.entries(configs).map(([name, value]) => ({ name, value }))
@@ -103,7 +108,21 @@ export interface Read {
 
 /** All that a `read_committed` consumer (librdkafka) sees, one line each, as kcat's `-f` has it. */
 export async function readFormatted(kafka: KafkaService, topic: string, format: string): Promise<string[]> {
-  const args = ['-b', kafka.internalEndpoint, '-C', '-t', topic, '-e', '-q', '-o', 'beginning', '-X', 'isolation.level=read_committed', '-f', `${format}\n`]
+  const args = [
+    '-b',
+    kafka.internalEndpoint,
+    '-C',
+    '-t',
+    topic,
+    '-e',
+    '-q',
+    '-o',
+    'beginning',
+    '-X',
+    'isolation.level=read_committed',
+    '-f',
+    `${format}\n`,
+  ]
   const { stdout } = await promisify(execFile)('kcat', args, { maxBuffer: 1 << 28, timeout: 30_000 })
   return stdout.split('\n').filter(Boolean)
 }
@@ -162,7 +181,12 @@ export function byPartition(reads: readonly Read[]): Read[] {
 
 /** The failure that a promise rejects with. */
 export async function failureOf(work: Promise<unknown>): Promise<KafkaError> {
-  return asFailure(await work.then(() => undefined, (error: unknown) => error))
+  return asFailure(
+    await work.then(
+      () => undefined,
+      (error: unknown) => error,
+    ),
+  )
 }
 
 export function asFailure(result: unknown): KafkaError {

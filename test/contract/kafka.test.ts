@@ -5,8 +5,22 @@ import type { Lane, ProducerLife } from '../../daemon/ports.ts'
 import { KAFKA_API, serviceScope } from '../services/index.ts'
 import type { KafkaService, KafkaVerdict, Proxy } from '../services/index.ts'
 import {
-  begin, beginPatiently, brokerOptions, byPartition, createTopic, deliver, EPOCH, expected, failureOf, Faults, fresh, gateway, positionsAt,
-  readCommitted, readFormatted, recordOf,
+  begin,
+  beginPatiently,
+  brokerOptions,
+  byPartition,
+  createTopic,
+  deliver,
+  EPOCH,
+  expected,
+  failureOf,
+  Faults,
+  fresh,
+  gateway,
+  positionsAt,
+  readCommitted,
+  readFormatted,
+  recordOf,
 } from './kafka-kit.ts'
 
 const scope = serviceScope()
@@ -34,24 +48,39 @@ before(async () => {
 })
 
 describe('a fault at any request', () => {
-  const apis = ['metadata', 'findCoordinator', 'initProducerId', 'offsetFetch', 'addOffsetsToTxn', 'txnOffsetCommit', 'addPartitionsToTxn', 'produce', 'endTxn'] as const
+  const apis = [
+    'metadata',
+    'findCoordinator',
+    'initProducerId',
+    'offsetFetch',
+    'addOffsetsToTxn',
+    'txnOffsetCommit',
+    'addPartitionsToTxn',
+    'produce',
+    'endTxn',
+  ] as const
   const verdicts: readonly KafkaVerdict[] = ['cut', 'cutAfterResponseSwallowed', 'dropResponse']
 
   for (const api of apis) {
     it(`${api}: cut before the broker, cut after it, and an answer that never comes, lose, double and reorder nothing`, async () => {
-      await Promise.all(verdicts.map(async (verdict) => {
-        const gatewayId = fresh(api)
-        const topic = await topicOf(api)
-        // Once while the life begins, if it is asked then, and once under way.
-        let asked = 0
-        const hits = new Set([0, 3])
-        faults.set(gatewayId, (key) => (key === KAFKA_API[api] && hits.has(asked++) ? verdict : 'pass'))
-        const failures = await deliver(gateway(kafka.endpoint, gatewayId), topic, 24, 4)
-        faults.clear(gatewayId)
-        assert.ok(failures.length > 0, `${verdict} had no effect`)
-        assert.ok(failures.every((failure) => failure.kind === 'transient' && !failure.alarm), failures.map(String).join('; '))
-        assert.deepEqual(byPartition(await readCommitted(kafka, topic)), expected(24), `${api} ${verdict}`)
-      }))
+      await Promise.all(
+        verdicts.map(async (verdict) => {
+          const gatewayId = fresh(api)
+          const topic = await topicOf(api)
+          // Once while the life begins, if it is asked then, and once under way.
+          let asked = 0
+          const hits = new Set([0, 3])
+          faults.set(gatewayId, (key) => (key === KAFKA_API[api] && hits.has(asked++) ? verdict : 'pass'))
+          const failures = await deliver(gateway(kafka.endpoint, gatewayId), topic, 24, 4)
+          faults.clear(gatewayId)
+          assert.ok(failures.length > 0, `${verdict} had no effect`)
+          assert.ok(
+            failures.every((failure) => failure.kind === 'transient' && !failure.alarm),
+            failures.map(String).join('; '),
+          )
+          assert.deepEqual(byPartition(await readCommitted(kafka, topic)), expected(24), `${api} ${verdict}`)
+        }),
+      )
     })
   }
 
@@ -89,7 +118,10 @@ describe('a fault at any request', () => {
       seen.push((await next.committed(EPOCH)).get('normal'))
       await next.close(1_000)
     }
-    assert.deepEqual(seen, Array.from({ length: 20 }, (_, i) => i + 1))
+    assert.deepEqual(
+      seen,
+      Array.from({ length: 20 }, (_, i) => i + 1),
+    )
   })
 })
 
@@ -106,7 +138,10 @@ describe('an earlier life', () => {
     const now = await life(gatewayId)
     assert.equal((await now.committed(EPOCH)).get('normal'), 1)
     await now.transact([recordOf(topic, 0, 'after')], positionsAt(2))
-    assert.deepEqual((await readCommitted(kafka, topic)).map(({ value }) => value), ['before', 'after'])
+    assert.deepEqual(
+      (await readCommitted(kafka, topic)).map(({ value }) => value),
+      ['before', 'after'],
+    )
     await Promise.all([old.close(0), now.close(1_000)])
   })
 
@@ -124,9 +159,11 @@ describe('an earlier life', () => {
       if (key === KAFKA_API.produce) usurped.resolve()
       return 'pass'
     })
-    const late = failureOf((async () => {
-      for (let round = 2; ; round += 1) await other.transact([recordOf(topic, 0, `other ${round}`)], positionsAt(round))
-    })())
+    const late = failureOf(
+      (async () => {
+        for (let round = 2; ; round += 1) await other.transact([recordOf(topic, 0, `other ${round}`)], positionsAt(round))
+      })(),
+    )
     await usurped.promise
     faults.clear(gatewayId)
     const usurper = await begin(third)
@@ -140,29 +177,35 @@ describe('an earlier life', () => {
 
   it('can do no harm with requests that arrive after the next life began', async () => {
     const late = ['addOffsetsToTxn', 'txnOffsetCommit', 'addPartitionsToTxn', 'produce', 'endTxn'] as const
-    await Promise.all(late.map(async (api) => {
-      const gatewayId = fresh(`late-${api}`)
-      const topic = await topicOf('late')
-      let frame: Buffer | undefined
-      faults.set(gatewayId, (key, bytes) => {
-        if (key !== KAFKA_API[api]) return 'pass'
-        frame = Buffer.from(bytes)
-        return 'cut'
-      })
-      const old = await life(gatewayId)
-      await failureOf(old.transact([recordOf(topic, 0, 'ghost')], positionsAt(7)))
-      faults.clear(gatewayId)
-      const now = await life(gatewayId)
-      assert.ok(frame)
-      await replay(kafka.internalEndpoint, frame)
-      assert.deepEqual(await now.committed(EPOCH), new Map())
-      await now.transact([recordOf(topic, 0, 'real')], positionsAt(1))
-      await replay(kafka.internalEndpoint, frame)
-      await now.transact([recordOf(topic, 0, 'too')], positionsAt(2))
-      assert.deepEqual((await readCommitted(kafka, topic)).map(({ value }) => value), ['real', 'too'], api)
-      assert.equal((await now.committed(EPOCH)).get('normal'), 2)
-      await Promise.all([old.close(0), now.close(1_000)])
-    }))
+    await Promise.all(
+      late.map(async (api) => {
+        const gatewayId = fresh(`late-${api}`)
+        const topic = await topicOf('late')
+        let frame: Buffer | undefined
+        faults.set(gatewayId, (key, bytes) => {
+          if (key !== KAFKA_API[api]) return 'pass'
+          frame = Buffer.from(bytes)
+          return 'cut'
+        })
+        const old = await life(gatewayId)
+        await failureOf(old.transact([recordOf(topic, 0, 'ghost')], positionsAt(7)))
+        faults.clear(gatewayId)
+        const now = await life(gatewayId)
+        assert.ok(frame)
+        await replay(kafka.internalEndpoint, frame)
+        assert.deepEqual(await now.committed(EPOCH), new Map())
+        await now.transact([recordOf(topic, 0, 'real')], positionsAt(1))
+        await replay(kafka.internalEndpoint, frame)
+        await now.transact([recordOf(topic, 0, 'too')], positionsAt(2))
+        assert.deepEqual(
+          (await readCommitted(kafka, topic)).map(({ value }) => value),
+          ['real', 'too'],
+          api,
+        )
+        assert.equal((await now.committed(EPOCH)).get('normal'), 2)
+        await Promise.all([old.close(0), now.close(1_000)])
+      }),
+    )
   })
 })
 
@@ -195,7 +238,10 @@ describe('a transaction', () => {
     }
     faults.clear(gatewayId)
     const values = (await readCommitted(kafka, topic)).map(({ value }) => Number(value))
-    assert.deepEqual(values, Array.from({ length: transactions }, (_, i) => i + 1))
+    assert.deepEqual(
+      values,
+      Array.from({ length: transactions }, (_, i) => i + 1),
+    )
     await now.close(1_000)
   })
 
@@ -205,13 +251,33 @@ describe('a transaction', () => {
     const now = await life(gatewayId)
     const epochs = ['00000000000000aa', '00000000000000bb'] as const
     const positions = new Map([
-      [epochs[0], new Map<Lane, number>([['urgent', 3], ['internal', 9]])],
+      [
+        epochs[0],
+        new Map<Lane, number>([
+          ['urgent', 3],
+          ['internal', 9],
+        ]),
+      ],
       [epochs[1], new Map<Lane, number>([['normal', Number.MAX_SAFE_INTEGER]])],
     ])
     const records = Array.from({ length: 5_000 }, (_, i) => recordOf(i % 5 === 0 ? two : one, i % 2, String(i)))
-    const odd = recordOf(two, 0, 'üß', { key: 'gerät', timestampMs: 60_000, headers: [['a', '1'], ['a', '2'], ['__proto__', 'x']] })
+    const odd = recordOf(two, 0, 'üß', {
+      key: 'gerät',
+      timestampMs: 60_000,
+      headers: [
+        ['a', '1'],
+        ['a', '2'],
+        ['__proto__', 'x'],
+      ],
+    })
     await now.transact([...records, odd], positions)
-    assert.deepEqual(await now.committed(epochs[0]), new Map([['urgent', 3], ['internal', 9]]))
+    assert.deepEqual(
+      await now.committed(epochs[0]),
+      new Map([
+        ['urgent', 3],
+        ['internal', 9],
+      ]),
+    )
     assert.deepEqual(await now.committed(epochs[1]), new Map([['normal', Number.MAX_SAFE_INTEGER]]))
     for (const topic of [one, two]) {
       const sent = [...records, odd].filter((record) => record.topic === topic)
@@ -258,7 +324,7 @@ describe('a transaction', () => {
   })
 })
 
-describe('another producer\'s open transaction in the same partition', () => {
+describe("another producer's open transaction in the same partition", () => {
   it('hides our records from readers, but not our positions from us', async () => {
     const topic = await topicOf('foreign')
     const gatewayId = fresh('foreign')
@@ -277,16 +343,28 @@ describe('another producer\'s open transaction in the same partition', () => {
     assert.deepEqual(await readCommitted(kafka, topic), [])
     faults.clear(stranger)
     await (await life(stranger)).close(1_000)
-    assert.deepEqual((await readCommitted(kafka, topic)).map(({ value }) => value), ['1', '2', '3', '4'])
+    assert.deepEqual(
+      (await readCommitted(kafka, topic)).map(({ value }) => value),
+      ['1', '2', '3', '4'],
+    )
     await hung.close(0)
   })
 })
 
 describe('topics', () => {
   it('are described, and a missing one is an alarm that names it', async () => {
-    const topic = await topicOf('facts', { 'max.message.bytes': '123456', 'cleanup.policy': 'compact', 'message.timestamp.type': 'LogAppendTime' })
+    const topic = await topicOf('facts', {
+      'max.message.bytes': '123456',
+      'cleanup.policy': 'compact',
+      'message.timestamp.type': 'LogAppendTime',
+    })
     const now = await life(fresh('facts'))
-    assert.deepEqual(await now.topicFacts(topic), { partitions: 2, maxMessageBytes: 123_456, cleanupPolicy: 'compact', timestampType: 'LogAppendTime' })
+    assert.deepEqual(await now.topicFacts(topic), {
+      partitions: 2,
+      maxMessageBytes: 123_456,
+      cleanupPolicy: 'compact',
+      timestampType: 'LogAppendTime',
+    })
     const failure = await failureOf(now.topicFacts('no-such-topic'))
     assert.deepEqual([failure.alarm, failure.message], [true, 'Kafka has no topic "no-such-topic"'])
     // The life goes on.
@@ -382,7 +460,11 @@ describe('the broker', () => {
 
   it('the next one of the list is tried when the first does not answer', async () => {
     const [host = '', port] = kafka.endpoint.split(':')
-    const brokers = [{ host: '127.0.0.1', port: 1 }, { host: '::1', port: 1 }, { host, port: Number(port) }]
+    const brokers = [
+      { host: '127.0.0.1', port: 1 },
+      { host: '::1', port: 1 },
+      { host, port: Number(port) },
+    ]
     const topic = await topicOf('seeds')
     const failures = await deliver(gateway(kafka.endpoint, fresh('seeds'), { brokers }), topic, 4, 2)
     assert.deepEqual(failures, [])
@@ -400,7 +482,10 @@ describe('at-least-once', () => {
       assert.deepEqual(await now.committed(EPOCH), new Map())
       await now.close(1_000)
     }
-    assert.deepEqual((await readCommitted(kafka, topic)).map(({ value }) => value), ['zstd', 'none', 'gzip'])
+    assert.deepEqual(
+      (await readCommitted(kafka, topic)).map(({ value }) => value),
+      ['zstd', 'none', 'gzip'],
+    )
   })
 
   it('an unanswered send has an unknown fate', async () => {

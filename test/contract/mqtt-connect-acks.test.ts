@@ -17,7 +17,13 @@ for (const protocolVersion of VERSIONS) {
   test(`MQTT.js, version ${protocolVersion}: an error from handleMessage skips the PUBACK, and the next packet comes`, async () => {
     const { url, peers } = await broker()
     const port = Number(new URL(url).port)
-    const client = new MqttClient(() => connect(port, '127.0.0.1'), { protocolVersion, clean: false, clientId: 'pinned', reconnectPeriod: 0, manualConnect: true })
+    const client = new MqttClient(() => connect(port, '127.0.0.1'), {
+      protocolVersion,
+      clean: false,
+      clientId: 'pinned',
+      reconnectPeriod: 0,
+      manualConnect: true,
+    })
     const taken: string[] = []
     const errors: string[] = []
     const take = (payload: unknown): void => void taken.push(String(payload))
@@ -43,7 +49,10 @@ for (const protocolVersion of VERSIONS) {
     client.sendPing()
     await until('the ping came behind them', () => peers[0]?.received.some(({ cmd }) => cmd === 'pingreq') === true)
     assert.deepEqual(taken, ['one', 'two', 'three', 'four'])
-    assert.deepEqual(peers[0]?.received.map(({ cmd }) => cmd), ['connect', 'pingreq'])
+    assert.deepEqual(
+      peers[0]?.received.map(({ cmd }) => cmd),
+      ['connect', 'pingreq'],
+    )
     assert.deepEqual(errors, ['not yet, QoS 2'], 'an error of customHandleAcks is emitted, and nothing else happens')
     assert.equal(client.connected, true)
   })
@@ -127,7 +136,10 @@ for (const protocolVersion of VERSIONS) {
     assert.deepEqual(peer.acknowledged('pubrec'), [])
     intake.deliveries[0]?.settle()
     await until('PUBREL was answered', () => peer.acknowledged('pubcomp').length === 1)
-    assert.deepEqual(peer.received.map(({ cmd }) => cmd).filter((cmd) => cmd.startsWith('pub')), ['puback', 'pubrec', 'pubcomp'])
+    assert.deepEqual(
+      peer.received.map(({ cmd }) => cmd).filter((cmd) => cmd.startsWith('pub')),
+      ['puback', 'pubrec', 'pubcomp'],
+    )
     assert.equal(connection.state().state, 'up')
   })
 
@@ -176,7 +188,10 @@ test('a refused filter is asked for again on the same connection', async () => {
     peer.send({ cmd: 'suback', messageId: packet.messageId as number, granted: [1, 128] })
     return true
   })
-  const filters = [{ filter: 'a', qos: 1 as const }, { filter: 'b', qos: 1 as const }]
+  const filters = [
+    { filter: 'a', qos: 1 as const },
+    { filter: 'b', qos: 1 as const },
+  ]
   const { connection } = await run(scope, settingsFor(script.url, { protocolVersion: 4, filters }))
   await until('it is named', () => /refuses 1 of 2 subscriptions: b/.test(connection.state().reason ?? ''))
   assert.equal(connection.state().connections, 1)
@@ -217,7 +232,11 @@ test('a thin line: messages that come are a sign of life, also while PINGRESP is
   }
   await until('all have come', () => intake.deliveries.length === 25)
   assert.equal(script.peers.length, 1)
-  assert.equal(peer.received.some(({ cmd }) => cmd === 'pingreq'), true, 'the broker must hear from us as well')
+  assert.equal(
+    peer.received.some(({ cmd }) => cmd === 'pingreq'),
+    true,
+    'the broker must hear from us as well',
+  )
   await until('silence is no sign of life', () => /stopped answering/.test(connection.state().reason ?? ''))
 })
 
@@ -226,7 +245,15 @@ test('version 5: what follows the goodbye of the broker is not taken: it comes a
   const { connection, intake } = await run(scope, settingsFor(script.url))
   const peer = await script.peer(0)
   await isUp(connection)
-  const message = (messageId: number): Packet => ({ cmd: 'publish', topic: 'devices/d1/logs/app', payload: `m${messageId}`, qos: 1, dup: false, retain: false, messageId })
+  const message = (messageId: number): Packet => ({
+    cmd: 'publish',
+    topic: 'devices/d1/logs/app',
+    payload: `m${messageId}`,
+    qos: 1,
+    dup: false,
+    retain: false,
+    messageId,
+  })
   peer.send(message(1), { cmd: 'disconnect', reasonCode: 0x8b }, message(2))
   const next = await script.peer(1)
   next.publish(2, 'm2', { dup: true })
@@ -265,7 +292,16 @@ test('version 5: a topic alias, which is never offered, costs the connection and
   const { connection, intake } = await run(scope, settingsFor(script.url))
   const peer = await script.peer(0)
   await isUp(connection)
-  peer.send({ cmd: 'publish', topic: 'devices/d1/logs/app', payload: 'aliased', qos: 1, dup: false, retain: false, messageId: 1, properties: { topicAlias: 1 } })
+  peer.send({
+    cmd: 'publish',
+    topic: 'devices/d1/logs/app',
+    payload: 'aliased',
+    qos: 1,
+    dup: false,
+    retain: false,
+    messageId: 1,
+    properties: { topicAlias: 1 },
+  })
   const next = await script.peer(1)
   assert.deepEqual(intake.payloads, [])
   assert.deepEqual(peer.acknowledged(), [])

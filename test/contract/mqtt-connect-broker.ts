@@ -80,7 +80,9 @@ export async function scriptedBroker(
 
 function reply(packet: Packet, peer: Peer): void {
   if (packet.cmd === 'connect') peer.send({ cmd: 'connack', sessionPresent: true, returnCode: 0, reasonCode: 0 })
-  if (packet.cmd === 'subscribe') peer.send({ cmd: 'suback', messageId: packet.messageId as number, granted: packet.subscriptions.map(({ qos }) => qos) })
-  if (packet.cmd === 'unsubscribe') peer.send({ cmd: 'unsuback', messageId: packet.messageId as number, granted: packet.unsubscriptions.map(() => 0) })
+  if (packet.cmd === 'subscribe')
+    peer.send({ cmd: 'suback', messageId: packet.messageId as number, granted: packet.subscriptions.map(({ qos }) => qos) })
+  if (packet.cmd === 'unsubscribe')
+    peer.send({ cmd: 'unsuback', messageId: packet.messageId as number, granted: packet.unsubscriptions.map(() => 0) })
   if (packet.cmd === 'pingreq') peer.send({ cmd: 'pingresp' })
 }

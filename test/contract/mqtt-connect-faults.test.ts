@@ -61,13 +61,16 @@ const DYNAMIC_SECURITY = execFileSync('sh', ['-c', 'ls /usr/lib/*/mosquitto_dyna
 /** mosquitto's own acl_file grants every subscription and then delivers nothing; its plugin refuses. */
 function allowSubscriptions(file: string, topics: readonly string[]): void {
   const acls = topics.map((topic) => ({ acltype: 'subscribePattern', topic, priority: 0, allow: true }))
-  writeFileSync(file, JSON.stringify({
-    defaultACLAccess: { publishClientSend: true, publishClientReceive: true, subscribe: false, unsubscribe: true },
-    clients: [],
-    groups: [{ groupname: 'all', roles: [{ rolename: 'reader' }], clients: [] }],
-    roles: [{ rolename: 'reader', acls }],
-    anonymousGroup: 'all',
-  }))
+  writeFileSync(
+    file,
+    JSON.stringify({
+      defaultACLAccess: { publishClientSend: true, publishClientReceive: true, subscribe: false, unsubscribe: true },
+      clients: [],
+      groups: [{ groupname: 'all', roles: [{ rolename: 'reader' }], clients: [] }],
+      roles: [{ rolename: 'reader', acls }],
+      anonymousGroup: 'all',
+    }),
+  )
 }
 
 for (const protocolVersion of VERSIONS) {
@@ -79,7 +82,10 @@ for (const protocolVersion of VERSIONS) {
     writeFileSync(passwordFile, 'wrong\n')
     const settings = settingsFor(broker.endpoint, { protocolVersion, username: 'gw', passwordFile })
     const { connection, log } = await run(scope, settings)
-    await reasonMatches(connection, protocolVersion === 4 ? /does not authorise us|refuses the user name or password/ : /does not authorise us/)
+    await reasonMatches(
+      connection,
+      protocolVersion === 4 ? /does not authorise us|refuses the user name or password/ : /does not authorise us/,
+    )
     assert.equal(connection.state().state, 'down')
     await sleep(600)
     assert.equal(log.lines.filter(({ level }) => level === 'warn').length, 1, 'one warning, not one for each attempt')
@@ -100,7 +106,10 @@ for (const protocolVersion of VERSIONS) {
     const rules = join(scope.folder(), 'rules.json')
     allowSubscriptions(rules, ['devices/#'])
     const broker = await scope.mosquitto({ conf: [`plugin ${DYNAMIC_SECURITY}`, `plugin_opt_config_file ${rules}`] })
-    const filters = [{ filter: 'devices/#', qos: 1 as const }, { filter: 'secret/#', qos: 1 as const }]
+    const filters = [
+      { filter: 'devices/#', qos: 1 as const },
+      { filter: 'secret/#', qos: 1 as const },
+    ]
     const partial = await run(scope, settingsFor(broker.endpoint, { protocolVersion, filters }))
     const none = await run(scope, settingsFor(broker.endpoint, { protocolVersion, filters: filters.slice(1) }))
     await reasonMatches(partial.connection, /refuses 1 of 2 subscriptions: secret\/# \(.*not authorised\)/)
@@ -169,15 +178,25 @@ for (const protocolVersion of VERSIONS) {
     }
     await until('everything is stored', () => storedBy(child).includes(published.at(-1) ?? ''))
     const stored = new Set(storedBy(child))
-    assert.deepEqual(published.filter((payload) => !stored.has(payload)), [])
+    assert.deepEqual(
+      published.filter((payload) => !stored.has(payload)),
+      [],
+    )
     // First occurrences keep the order of publishing: what comes again comes before what is new.
-    assert.deepEqual([...stored].filter((payload) => payload !== 'warm-up'), published)
+    assert.deepEqual(
+      [...stored].filter((payload) => payload !== 'warm-up'),
+      published,
+    )
   })
 
   test(`G1 G3: version ${protocolVersion}: cuts, silence, holds and restarts at random lose nothing and change no order`, async () => {
     const broker = await scope.mosquitto({ conf: ['max_queued_messages 0'] })
     const proxy = await scope.proxy({ target: broker.port })
-    const settings = settingsFor(`mqtt://${proxy.endpoint}`, { protocolVersion, keepaliveSeconds: 1, inFlight: { messages: 60, bytes: 1_000_000 } })
+    const settings = settingsFor(`mqtt://${proxy.endpoint}`, {
+      protocolVersion,
+      keepaliveSeconds: 1,
+      inFlight: { messages: 60, bytes: 1_000_000 },
+    })
     const random = new FakeRandom(protocolVersion)
     const intake = new SlowIntake(random)
     let running = await run(scope, settings, {}, intake)
@@ -292,21 +311,41 @@ test('TLS: what stands in the way is named, and new files heal it', async () => 
   const { caFile, server, client } = certificates
   const [strict, late] = [await freePort(), await freePort()]
   const old = expired()
-  const listener = (port: number, certFile: string, keyFile: string): string[] =>
-    [`listener ${port} 127.0.0.1`, `cafile ${caFile}`, `certfile ${certFile}`, `keyfile ${keyFile}`]
+  const listener = (port: number, certFile: string, keyFile: string): string[] => [
+    `listener ${port} 127.0.0.1`,
+    `cafile ${caFile}`,
+    `certfile ${certFile}`,
+    `keyfile ${keyFile}`,
+  ]
   const broker = await scope.mosquitto({
     conf: [...listener(strict, server.certFile, server.keyFile), 'require_certificate true', ...listener(late, old, old)],
   })
   const own = { certFile: client.certFile, keyFile: client.keyFile }
   const cases: readonly [string, Parameters<typeof settingsFor>[1], RegExp][] = [
     [`mqtts://127.0.0.1:${strict}`, { tls: { caFile } }, /refuses our client certificate|reset the connection|closed the connection/],
-    [`mqtts://127.0.0.1:${strict}`, { tls: { caFile, certFile: others.client.certFile, keyFile: others.client.keyFile } }, /refuses our client certificate|reset the connection|closed the connection/],
+    [
+      `mqtts://127.0.0.1:${strict}`,
+      { tls: { caFile, certFile: others.client.certFile, keyFile: others.client.keyFile } },
+      /refuses our client certificate|reset the connection|closed the connection/,
+    ],
     [`mqtts://127.0.0.1:${strict}`, { tls: { ...own, caFile: others.caFile } }, /comes from an authority that caFile does not hold/],
-    [`mqtts://127.0.0.1:${strict}`, { tls: { caFile, certFile: client.certFile, keyFile: server.keyFile } }, /keyFile does not belong to certFile/],
+    [
+      `mqtts://127.0.0.1:${strict}`,
+      { tls: { caFile, certFile: client.certFile, keyFile: server.keyFile } },
+      /keyFile does not belong to certFile/,
+    ],
     [`mqtts://127.0.0.2:${late}`, { tls: { caFile } }, /127\.0\.0\.2:\d+ refuses the connection/],
     [`mqtts://127.0.0.1:${late}`, { tls: { caFile } }, /certificate has expired/],
-    [`mqtts://127.0.0.1:${broker.port}`, { tls: { caFile } }, /does not speak TLS|closed the connection before it answered|reset the connection/],
-    [`mqtt://127.0.0.1:${strict}`, {}, /closed the connection before it answered: is it an MQTT broker, and without TLS\?|reset the connection/],
+    [
+      `mqtts://127.0.0.1:${broker.port}`,
+      { tls: { caFile } },
+      /does not speak TLS|closed the connection before it answered|reset the connection/,
+    ],
+    [
+      `mqtt://127.0.0.1:${strict}`,
+      {},
+      /closed the connection before it answered: is it an MQTT broker, and without TLS\?|reset the connection/,
+    ],
     [`mqtts://127.0.0.1:${strict}`, { tls: { ...own, caFile: '/nowhere/ca.crt' } }, /caFile \/nowhere\/ca\.crt can't be read/],
   ]
   for (const [url, changes, reason] of cases) {
@@ -341,7 +380,9 @@ test('TLS: a certificate for another host is named', async () => {
 
 test('TLS: nothing is sent to a broker that can not prove itself', async () => {
   const seen: Buffer[] = []
-  const server = createTlsServer({ key: readFileSync(others.server.keyFile), cert: readFileSync(others.server.certFile) }, (socket) => socket.on('data', (bytes: Buffer) => seen.push(bytes)).on('error', () => undefined))
+  const server = createTlsServer({ key: readFileSync(others.server.keyFile), cert: readFileSync(others.server.certFile) }, (socket) =>
+    socket.on('data', (bytes: Buffer) => seen.push(bytes)).on('error', () => undefined),
+  )
   server.on('tlsClientError', () => undefined)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')

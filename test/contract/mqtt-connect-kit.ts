@@ -92,7 +92,12 @@ export interface Running {
 }
 
 /** Starts a connection that ends with the scope. Does not wait until it is up. */
-export async function run(scope: ServiceScope, settings: ConnectSettings, changes: Partial<MqttConnectionOptions> = {}, intake = new TestIntake()): Promise<Running> {
+export async function run(
+  scope: ServiceScope,
+  settings: ConnectSettings,
+  changes: Partial<MqttConnectionOptions> = {},
+  intake = new TestIntake(),
+): Promise<Running> {
   const log = new TestLog()
   const connection = new MqttConnection({ name: 'plant', settings, clock, random: systemRandom, log, retry: QUICK, ...changes })
   const stop = (): Promise<void> => connection.stop(clock.monotonicMs() + 2_000)
@@ -111,7 +116,9 @@ export async function reasonMatches(connection: MqttConnection, pattern: RegExp)
   await until(`the reason matches ${pattern}`, () => {
     last = connection.state().reason ?? last
     return pattern.test(last)
-  }).catch((error: unknown) => { throw new Error(`it is "${last}"`, { cause: error }) })
+  }).catch((error: unknown) => {
+    throw new Error(`it is "${last}"`, { cause: error })
+  })
   return last
 }
 

@@ -132,7 +132,10 @@ for (const protocolVersion of VERSIONS) {
       for (const delivery of arrived.reverse()) delivery.settle()
     }
     await published
-    assert.deepEqual(one.intake.deliveries.map(({ payload }) => payload), payloads)
+    assert.deepEqual(
+      one.intake.deliveries.map(({ payload }) => payload),
+      payloads,
+    )
     assert.equal(one.log.lines.filter(({ level }) => level === 'warn').length, 0)
   })
 
@@ -155,7 +158,13 @@ for (const protocolVersion of VERSIONS) {
     await publisher.publishAsync(`${retain}/a`, 'live, with the flag', { qos: 1, retain: true })
     await until('the live one has come', () => accepting.intake.payloads.includes('live, with the flag'))
     const taken = accepting.intake.deliveries.filter(({ refused }) => refused === undefined)
-    assert.deepEqual(taken.map(({ payload, retained }) => [String(payload), retained]), [['kept', true], ['live, with the flag', false]])
+    assert.deepEqual(
+      taken.map(({ payload, retained }) => [String(payload), retained]),
+      [
+        ['kept', true],
+        ['live, with the flag', false],
+      ],
+    )
   })
 
   test(`version ${protocolVersion}: subscriptions of an earlier config end, also over a restart`, async () => {
@@ -209,18 +218,32 @@ for (const protocolVersion of VERSIONS) {
   })
 
   test(`version ${protocolVersion}: a device's QoS 2 is taken as QoS 1; filters that another one covers bring nothing twice`, async () => {
-    const filters = [{ filter: `over/${protocolVersion}/+`, qos: 2 as const }, { filter: `over/${protocolVersion}/#`, qos: 1 as const }]
+    const filters = [
+      { filter: `over/${protocolVersion}/+`, qos: 2 as const },
+      { filter: `over/${protocolVersion}/#`, qos: 1 as const },
+    ]
     const one = await run(scope, settingsOf({ filters }))
     await isUp(one.connection)
     await publisher.publishAsync(`over/${protocolVersion}/a`, 'twice?', { qos: 2 })
     await publisher.publishAsync(`over/${protocolVersion}/a`, 'last', { qos: 0 })
     await hasAll(one, 2)
-    assert.deepEqual(one.intake.deliveries.map(({ payload, qos }) => [String(payload), qos]), [['twice?', 1], ['last', 0]])
+    assert.deepEqual(
+      one.intake.deliveries.map(({ payload, qos }) => [String(payload), qos]),
+      [
+        ['twice?', 1],
+        ['last', 0],
+      ],
+    )
   })
 
   test(`version ${protocolVersion}: QoS 2 messages that another program left in the session are taken once`, async () => {
     const settings = settingsOf()
-    const other = await device(scope, broker.endpoint, { protocolVersion, clientId: settings.clientId, clean: false, ...(protocolVersion === 5 ? { properties: { sessionExpiryInterval: 60 } } : {}) })
+    const other = await device(scope, broker.endpoint, {
+      protocolVersion,
+      clientId: settings.clientId,
+      clean: false,
+      ...(protocolVersion === 5 ? { properties: { sessionExpiryInterval: 60 } } : {}),
+    })
     await other.subscribeAsync(TOPIC, { qos: 2 })
     await other.endAsync()
     for (const payload of lines('left', 60)) await publisher.publishAsync(TOPIC, payload, { qos: 2 })
@@ -228,10 +251,16 @@ for (const protocolVersion of VERSIONS) {
     await hasAll(one, 60)
     await isUp(one.connection)
     await one.stop()
-    assert.deepEqual(one.intake.deliveries.map(({ payload, qos }) => [String(payload), qos]), lines('left', 60).map((payload) => [payload, 2]))
+    assert.deepEqual(
+      one.intake.deliveries.map(({ payload, qos }) => [String(payload), qos]),
+      lines('left', 60).map((payload) => [payload, 2]),
+    )
     assert.match(JSON.stringify(one.log.lines), /a session of this client id that is not remembered here/)
     // mosquitto sends a copy for each subscription to a client of version 5: that of the other program is still there.
-    assert.deepEqual((await leftIn(settings)).filter((payload) => payload !== 'last'), [])
+    assert.deepEqual(
+      (await leftIn(settings)).filter((payload) => payload !== 'last'),
+      [],
+    )
   })
 
   test(`log path 28: version ${protocolVersion}: the broker's own drops are said and counted`, async () => {
@@ -263,7 +292,10 @@ for (const protocolVersion of VERSIONS) {
     await isUp(second.connection)
     const { notices } = second.connection.state()
     assert.match(notices[0]?.text ?? '', /no longer had the session of "gw-\d+"/)
-    assert.equal(second.log.lines.some(({ level, message }) => level === 'warn' && message === notices[0]?.text), true)
+    assert.equal(
+      second.log.lines.some(({ level, message }) => level === 'warn' && message === notices[0]?.text),
+      true,
+    )
   })
 }
 
@@ -297,7 +329,11 @@ test('version 5: content type and user properties come along, in order', async (
   await publisher.publishAsync(TOPIC, '{}', { qos: 1, properties: { contentType: 'application/json', userProperties } })
   await hasAll(one, 1)
   assert.equal(one.intake.deliveries[0]?.contentType, 'application/json')
-  assert.deepEqual(one.intake.deliveries[0]?.userProperties, [['traceparent', '00-ab'], ['tag', 'b'], ['tag', 'a']])
+  assert.deepEqual(one.intake.deliveries[0]?.userProperties, [
+    ['traceparent', '00-ab'],
+    ['tag', 'b'],
+    ['tag', 'a'],
+  ])
 })
 
 test('another client id says what stays behind', async () => {

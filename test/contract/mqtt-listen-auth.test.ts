@@ -160,7 +160,11 @@ test('a rule of a user widens what it may publish: the delivery says that it may
   const aclFile = join(folder(t), 'acl')
   await writeFile(aclFile, 'pattern write devices/%u/#\nuser admin\ntopic write devices/#\n')
   const { port, intake } = await listen(t, { auth: { passwordFile: passwords, aclFile, deviceFrom: 'username' } })
-  for (const [username, password, topic] of [['al', 'a', 'devices/al/x'], ['al', 'a', 'devices/bo/x'], ['admin', 'b', 'devices/bo/x']] as const) {
+  for (const [username, password, topic] of [
+    ['al', 'a', 'devices/al/x'],
+    ['al', 'a', 'devices/bo/x'],
+    ['admin', 'b', 'devices/bo/x'],
+  ] as const) {
     const client = await connect(t, port, { clientId: username, username, password })
     client.publish(topic, 1)
     await client.take('puback')
@@ -180,7 +184,22 @@ test('a user name that nobody has checked opens no rule of that user', async (t)
   await writeFile(aclFile, 'user admin\ntopic write devices/#\n')
   const { port, ca, intake } = await secureRig(t, { aclFile, deviceFrom: 'commonName' }, true)
   const device = await ca.issue('device', 'camera-7')
-  const args = ['--cafile', ca.caFile, '--cert', device.certFile, '--key', device.keyFile, '-t', 'devices/bo/x', '-m', 'x', '-q', '1', '-u', 'admin']
+  const args = [
+    '--cafile',
+    ca.caFile,
+    '--cert',
+    device.certFile,
+    '--key',
+    device.keyFile,
+    '-t',
+    'devices/bo/x',
+    '-m',
+    'x',
+    '-q',
+    '1',
+    '-u',
+    'admin',
+  ]
   const { code, output } = await mosquittoPub(port, args)
   assert.equal(code, 0, output)
   assert.deepEqual(

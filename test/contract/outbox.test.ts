@@ -45,17 +45,28 @@ async function fakeReader(): Promise<ReaderSubject> {
 const texts = (prefix: string, count: number): string[] => Array.from({ length: count }, (_, index) => `${prefix}${index}`)
 const seen = (rows: readonly Stored[]): (string | number)[][] => rows.map((row) => [row.position, textOf(row)])
 
-for (const [name, make] of [['the store', realReader], ['the fake', fakeReader]] as const) {
+for (const [name, make] of [
+  ['the store', realReader],
+  ['the fake', fakeReader],
+] as const) {
   describe(`OutboxReader: ${name}`, () => {
     test('reads in order, dense, within the byte budget, at least one', async (t) => {
       const { reader, append } = await make(t)
       await append('normal', texts('a', 10))
       await append('urgent', texts('u', 2))
-      assert.deepEqual(seen(await reader().readAfter('normal', 0, 8)), [[1, 'a0'], [2, 'a1'], [3, 'a2'], [4, 'a3']])
+      assert.deepEqual(seen(await reader().readAfter('normal', 0, 8)), [
+        [1, 'a0'],
+        [2, 'a1'],
+        [3, 'a2'],
+        [4, 'a3'],
+      ])
       assert.deepEqual(seen(await reader().readAfter('normal', 4, 0)), [[5, 'a4']])
       assert.deepEqual(seen(await reader().readAfter('normal', 9, 1e6)), [[10, 'a9']])
       assert.deepEqual(await reader().readAfter('normal', 10, 1e6), [])
-      assert.deepEqual(seen(await reader().readAfter('urgent', 0, 1e6)), [[1, 'u0'], [2, 'u1']])
+      assert.deepEqual(seen(await reader().readAfter('urgent', 0, 1e6)), [
+        [1, 'u0'],
+        [2, 'u1'],
+      ])
       assert.deepEqual(await reader().readAfter('deferred', 0, 1e6), [])
     })
 
@@ -83,16 +94,38 @@ for (const [name, make] of [['the store', realReader], ['the fake', fakeReader]]
       await append('normal', texts('b', 3))
       const first = await reader().readAfter('normal', 0, 1e6)
       const second = await reader().readAfter('normal', 3, 1e6)
-      assert.deepEqual(seen(first), [[1, 'a0'], [2, 'a1'], [3, 'a2']])
-      assert.deepEqual(seen(second), [[4, 'b0'], [5, 'b1'], [6, 'b2']])
+      assert.deepEqual(seen(first), [
+        [1, 'a0'],
+        [2, 'a1'],
+        [3, 'a2'],
+      ])
+      assert.deepEqual(seen(second), [
+        [4, 'b0'],
+        [5, 'b1'],
+        [6, 'b2'],
+      ])
       const [one, two] = [first[0]?.epoch ?? '', second[0]?.epoch ?? '']
       assert.notEqual(one, two)
       assert.match(one, /^[0-9a-f]{16}$/)
       const epochs = await reader().epochs()
-      assert.deepEqual(epochs.map(({ epoch, lanes }) => [epoch, lanes]), [[one, { normal: { first: 1, last: 3 } }], [two, { normal: { first: 4, last: 6 } }]])
+      assert.deepEqual(
+        epochs.map(({ epoch, lanes }) => [epoch, lanes]),
+        [
+          [one, { normal: { first: 1, last: 3 } }],
+          [two, { normal: { first: 4, last: 6 } }],
+        ],
+      )
       await reader().advanceTo([{ lane: 'normal', epoch: one, position: 1_000 }], [])
-      assert.deepEqual(seen(await reader().readAfter('normal', 0, 1e6)), [[4, 'b0'], [5, 'b1'], [6, 'b2']])
-      assert.deepEqual((await reader().epochs()).map(({ epoch }) => epoch), [two], 'an epoch without rows is forgotten')
+      assert.deepEqual(seen(await reader().readAfter('normal', 0, 1e6)), [
+        [4, 'b0'],
+        [5, 'b1'],
+        [6, 'b2'],
+      ])
+      assert.deepEqual(
+        (await reader().epochs()).map(({ epoch }) => epoch),
+        [two],
+        'an epoch without rows is forgotten',
+      )
     })
 
     test('a dead letter leaves a hole that no answer crosses, and counts once', async (t) => {
@@ -103,8 +136,14 @@ for (const [name, make] of [['the store', realReader], ['the fake', fakeReader]]
       await reader().advanceTo([], [letter])
       await reader().advanceTo([], [letter])
       assert.equal(await letters(), 1)
-      assert.deepEqual(seen(await reader().readAfter('normal', 0, 1e6)), [[1, 'a0'], [2, 'a1']])
-      assert.deepEqual(seen(await reader().readAfter('normal', 2, 1e6)), [[4, 'a3'], [5, 'a4']])
+      assert.deepEqual(seen(await reader().readAfter('normal', 0, 1e6)), [
+        [1, 'a0'],
+        [2, 'a1'],
+      ])
+      assert.deepEqual(seen(await reader().readAfter('normal', 2, 1e6)), [
+        [4, 'a3'],
+        [5, 'a4'],
+      ])
       assert.equal(reader().state().lanes.normal.messages, 4)
       assert.equal(await balance(), 0)
       await reader().advanceTo([{ lane: 'normal', epoch, position: 5 }], [{ ...letter, position: 4 }])
@@ -137,10 +176,11 @@ async function realWriter(t: TestContext): Promise<WriterSubject> {
   const rig = await new StoreRig({ dedupe: { windowMs: 60_000, maxIds: 100 } }).start(t)
   return {
     writer: rig.outbox,
-    commit: () => rig.until(() => {
-      rig.clock.advance(rig.delayMs)
-      return rig.outbox.state().inFlight.messages === 0
-    }),
+    commit: () =>
+      rig.until(() => {
+        rig.clock.advance(rig.delayMs)
+        return rig.outbox.state().inFlight.messages === 0
+      }),
   }
 }
 
@@ -152,21 +192,32 @@ async function fakeWriter(): Promise<WriterSubject> {
 function entry(text: string, verdict: Entry['verdict'], settle: () => void, more: Partial<Entry> = {}): Entry {
   return {
     envelope: { device: 'd', stream: 's', topic: 't', payload: Buffer.from(text), receivedMs: 1_000, clockTrusted: true, bootMs: 1 },
-    verdict, bytes: text.length, qos: 1, settle, ...more,
+    verdict,
+    bytes: text.length,
+    qos: 1,
+    settle,
+    ...more,
   }
 }
 
-for (const [name, make] of [['the store', realWriter], ['the fake', fakeWriter]] as const) {
+for (const [name, make] of [
+  ['the store', realWriter],
+  ['the fake', fakeWriter],
+] as const) {
   describe(`OutboxWriter: ${name}`, () => {
     test('settles each entry once, in the order of submission, and not before the commit', async (t) => {
       const { writer, commit } = await make(t)
       const settled: number[] = []
       const verdicts: Entry['verdict'][] = [{ lane: 'normal' }, { shed: 'over-limit' }, { lane: 'urgent' }, { lane: 'deferred' }]
-      for (let index = 0; index < 40; index++) writer.submit(entry(`m${index}`, verdicts[index % 4] ?? { lane: 'normal' }, () => settled.push(index)))
+      for (let index = 0; index < 40; index++)
+        writer.submit(entry(`m${index}`, verdicts[index % 4] ?? { lane: 'normal' }, () => settled.push(index)))
       assert.deepEqual(settled, [])
       assert.deepEqual(writer.state().inFlight.messages, 40)
       await commit()
-      assert.deepEqual(settled, Array.from({ length: 40 }, (_, index) => index))
+      assert.deepEqual(
+        settled,
+        Array.from({ length: 40 }, (_, index) => index),
+      )
       await commit()
       assert.equal(settled.length, 40)
       assert.equal(writer.state().lanes.normal.messages, 10)
@@ -175,10 +226,12 @@ for (const [name, make] of [['the store', realWriter], ['the fake', fakeWriter]]
     test('an entry may be submitted from a settle', async (t) => {
       const { writer, commit } = await make(t)
       const settled: string[] = []
-      writer.submit(entry('first', { lane: 'normal' }, () => {
-        settled.push('first')
-        writer.submit(entry('second', { lane: 'normal' }, () => settled.push('second')))
-      }))
+      writer.submit(
+        entry('first', { lane: 'normal' }, () => {
+          settled.push('first')
+          writer.submit(entry('second', { lane: 'normal' }, () => settled.push('second')))
+        }),
+      )
       await commit()
       await commit()
       assert.deepEqual(settled, ['first', 'second'])

@@ -57,7 +57,8 @@ function read(): DemoOptions {
   })
   const seconds = Number(values.seconds)
   const devices = Number(values.devices)
-  if (!(seconds >= 10) || !(devices >= 2 && devices <= LEDGER_LINES_MAX)) throw new Error('--seconds must be at least 10, and --devices from 2 to 1000')
+  if (!(seconds >= 10) || !(devices >= 2 && devices <= LEDGER_LINES_MAX))
+    throw new Error('--seconds must be at least 10, and --devices from 2 to 1000')
   return { json: values.json, seconds, devices, from: values.from }
 }
 
@@ -81,7 +82,14 @@ async function play(options: DemoOptions, setup: GatewaySetup, kafka: KafkaServi
   const { gateway } = setup
   const started = performance.now()
   await gateway.start()
-  const fleet = new Fleet({ host: '127.0.0.1', port, devices: options.devices, ratePerDevice: 4, noisyRate: 200, payloadOf: await payloads(options.from) })
+  const fleet = new Fleet({
+    host: '127.0.0.1',
+    port,
+    devices: options.devices,
+    ratePerDevice: 4,
+    noisyRate: 200,
+    payloadOf: await payloads(options.from),
+  })
   fleet.start()
   const live = setInterval(() => void screen.show(gateway, fleet), 1_000)
   try {
@@ -121,7 +129,10 @@ async function play(options: DemoOptions, setup: GatewaySetup, kafka: KafkaServi
 function shedByDevice({ devices }: LedgerDocument): ReadonlyMap<string, number> {
   const shed = new Map<string, number>()
   for (const line of devices) {
-    const messages = Object.entries(line.shed).reduce((sum, [reason, counted]) => (reason === 'duplicate' ? sum : sum + counted.messages), 0)
+    const messages = Object.entries(line.shed).reduce(
+      (sum, [reason, counted]) => (reason === 'duplicate' ? sum : sum + counted.messages),
+      0,
+    )
     shed.set(line.device, (shed.get(line.device) ?? 0) + messages)
   }
   return shed
@@ -157,7 +168,15 @@ async function drained({ gateway }: GatewaySetup, fleet: Fleet): Promise<void> {
 /** A file's lines as bytes, over and over, or lines of our own. */
 async function payloads(from: string | undefined): Promise<(device: string, sequence: number) => Buffer> {
   if (from === undefined) {
-    return (device, sequence) => Buffer.from(JSON.stringify({ level: sequence % 50 === 0 ? 'error' : 'info', device, sequence, msg: `pump pressure ${(sequence * 7919) % 100} kPa` }))
+    return (device, sequence) =>
+      Buffer.from(
+        JSON.stringify({
+          level: sequence % 50 === 0 ? 'error' : 'info',
+          device,
+          sequence,
+          msg: `pump pressure ${(sequence * 7919) % 100} kPa`,
+        }),
+      )
   }
   const lines = linesOf(await readFile(from))
   if (lines.length === 0) throw new Error(`${from} has no lines`)
@@ -168,7 +187,7 @@ async function payloads(from: string | undefined): Promise<(device: string, sequ
 /** Without the line feed; a carriage return before it belongs to the line. */
 function linesOf(bytes: Buffer): Buffer[] {
   const lines: Buffer[] = []
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const end = bytes.indexOf(0x0a, at)
     const stop = end === -1 ? bytes.length : end
     lines.push(bytes.subarray(at, stop))

@@ -43,7 +43,12 @@ export class Screen {
     }
     const shed = Object.entries(result.shed).map(([reason, count]) => [`shed: ${reason}`, count] as const)
     const { published, acknowledged, inKafka, lost, duplicates, outOfOrder, seconds } = result
-    console.log(table(['what', 'messages'], [...Object.entries({ published, acknowledged, inKafka }), ...shed, ...Object.entries({ lost, duplicates, outOfOrder })]))
+    console.log(
+      table(
+        ['what', 'messages'],
+        [...Object.entries({ published, acknowledged, inKafka }), ...shed, ...Object.entries({ lost, duplicates, outOfOrder })],
+      ),
+    )
     console.log(`in ${seconds} s`)
   }
 }

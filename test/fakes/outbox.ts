@@ -2,9 +2,7 @@
  * An `OutboxWriter` in memory: entries wait until the test commits them, first in, first out.
  */
 import { DEVICE_LANES, LANES } from '../../daemon/ports.ts'
-import type {
-  DeviceLane, Entry, InternalRecord, Lane, LaneState, OutboxState, OutboxWriter, ShedReason,
-} from '../../daemon/ports.ts'
+import type { DeviceLane, Entry, InternalRecord, Lane, LaneState, OutboxState, OutboxWriter, ShedReason } from '../../daemon/ports.ts'
 
 export class FakeOutboxWriter implements OutboxWriter {
   readonly submitted: Entry[] = []
@@ -105,7 +103,12 @@ export class FakeOutboxWriter implements OutboxWriter {
     const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0)
     const oldestMs = entries[0]?.envelope.receivedMs
     return {
-      messages: entries.length, bytes, watermark: 0, highest: entries.length, oldestMs, blocked: this.#blockedLanes.has(lane),
+      messages: entries.length,
+      bytes,
+      watermark: 0,
+      highest: entries.length,
+      oldestMs,
+      blocked: this.#blockedLanes.has(lane),
     }
   }
 }

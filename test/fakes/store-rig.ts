@@ -20,10 +20,11 @@ export const SETTINGS: OutboxSettings = {
 
 export const silent: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined }
 
-export type Sent = Partial<Omit<Entry, 'settle' | 'envelope' | 'verdict'>> & Partial<Envelope> & {
-  readonly lane?: DeviceLane
-  readonly shed?: ShedReason
-}
+export type Sent = Partial<Omit<Entry, 'settle' | 'envelope' | 'verdict'>> &
+  Partial<Envelope> & {
+    readonly lane?: DeviceLane
+    readonly shed?: ShedReason
+  }
 
 export function makeDirectory(): string {
   return mkdtempSync(join(tmpdir(), 'store-'))
@@ -66,14 +67,20 @@ export class StoreRig {
     this.#sent++
     this.outbox.submit({
       envelope: {
-        device: 'dev-1', stream: 'app', topic: 'devices/dev-1/logs/app', payload, receivedMs: this.clock.wallMs(),
-        clockTrusted: this.clock.wallTrusted(), bootMs: this.clock.bootMs(), ...envelope,
+        device: 'dev-1',
+        stream: 'app',
+        topic: 'devices/dev-1/logs/app',
+        payload,
+        receivedMs: this.clock.wallMs(),
+        clockTrusted: this.clock.wallTrusted(),
+        bootMs: this.clock.bootMs(),
+        ...envelope,
       },
       verdict: shed === undefined ? { lane: lane ?? 'normal' } : { shed },
       bytes: bytes ?? payload.length,
       qos: qos ?? 1,
-      ...exchange === undefined ? {} : { exchange },
-      ...messageId === undefined ? {} : { messageId },
+      ...(exchange === undefined ? {} : { exchange }),
+      ...(messageId === undefined ? {} : { messageId }),
       settle: () => {
         this.#settledCount++
         this.settled.push(text)
@@ -142,7 +149,13 @@ export class StoreRig {
   }
 
   #make(): Outbox {
-    const outbox = new Outbox({ dataDir: this.directory, settings: this.settings, clock: this.clock, random: new FakeRandom(seeds++), log: { ...silent, warn: (_, text) => this.warnings.push(text) } })
+    const outbox = new Outbox({
+      dataDir: this.directory,
+      settings: this.settings,
+      clock: this.clock,
+      random: new FakeRandom(seeds++),
+      log: { ...silent, warn: (_, text) => this.warnings.push(text) },
+    })
     outbox.ended.catch((error: unknown) => this.failures.push(error))
     return outbox
   }
@@ -155,7 +168,15 @@ export function textOf(stored: Stored): string {
 /** received − all that became of it; 0 when every message is accounted for. */
 export async function imbalance(outbox: Outbox): Promise<{ messages: number; bytes: number }> {
   const totals = await outbox.ledger.totals()
-  const out = [totals.delivered, totals.buffered, totals.inFlight, totals.deadLettered, totals.lost, totals.exported, ...Object.values(totals.shed)]
+  const out = [
+    totals.delivered,
+    totals.buffered,
+    totals.inFlight,
+    totals.deadLettered,
+    totals.lost,
+    totals.exported,
+    ...Object.values(totals.shed),
+  ]
   return {
     messages: totals.received.messages - out.reduce((sum, { messages }) => sum + messages, 0),
     bytes: totals.received.bytes - out.reduce((sum, { bytes }) => sum + bytes, 0),

@@ -88,7 +88,9 @@ describe('a clock that is wrong', { concurrency: 4 }, () => {
     const fromMs = Date.now()
     fleet.start()
     await until('acknowledgements', () => fleet.acknowledged > 50)
-    await until('the verdict names the clock', async () => /the clock of this box .* is far from the broker's/.test((await box.status()).verdict.line))
+    await until('the verdict names the clock', async () =>
+      /the clock of this box .* is far from the broker's/.test((await box.status()).verdict.line),
+    )
     assert.equal((await box.probe('healthz')).code, 200)
     fleet.quiet()
     await until('all acknowledged', () => fleet.pending === 0)

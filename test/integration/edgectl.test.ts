@@ -22,7 +22,9 @@ interface Run {
 
 function run(program: string, args: readonly string[]): Promise<Run> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [program, ...args], (error, out, err) => resolve({ code: typeof error?.code === 'number' ? error.code : error === null ? 0 : 1, out, err }))
+    execFile(process.execPath, [program, ...args], (error, out, err) =>
+      resolve({ code: typeof error?.code === 'number' ? error.code : error === null ? 0 : 1, out, err }),
+    )
   })
 }
 
@@ -38,7 +40,8 @@ async function until(holds: () => boolean | Promise<boolean>, what: string): Pro
 async function fill(port: number): Promise<void> {
   const device = new Device({ clientId: 'pump-1', host: '127.0.0.1', port })
   device.open()
-  for (const topic of ['devices/pump-1/logs/app', 'devices/pump-1/logs/app', 'devices/pump-1/logs/app', 'nonsense']) device.publish({ topic, payload: Buffer.from('hello') })
+  for (const topic of ['devices/pump-1/logs/app', 'devices/pump-1/logs/app', 'devices/pump-1/logs/app', 'nonsense'])
+    device.publish({ topic, payload: Buffer.from('hello') })
   await until(() => device.pending === 0, 'all acknowledged')
   device.close()
 }
@@ -50,7 +53,10 @@ describe('edgectl', () => {
   let setup: GatewaySetup
 
   it('says that the daemon is down before it ever ran, and what to do', async () => {
-    setup = await setUpGateway(dir, { mqtt: { listen: { lan: { url: `mqtt://127.0.0.1:${await freePort()}`, auth: 'none' } } }, metrics: { listen: 'off' } })
+    setup = await setUpGateway(dir, {
+      mqtt: { listen: { lan: { url: `mqtt://127.0.0.1:${await freePort()}`, auth: 'none' } } },
+      metrics: { listen: 'off' },
+    })
     const { code, err } = await edgectl('status')
     assert.equal(code, 1)
     assert.match(err, /there is no buffer in .*\n {2}try: .*start the daemon once/)
@@ -75,7 +81,10 @@ describe('edgectl', () => {
   it('accounts for every message', async () => {
     const { code, out } = await edgectl('ledger')
     assert.equal(code, 0)
-    assert.match(out, /^received 4 = delivered 0 \+ buffered 3 \+ in flight 0 \+ dead letters 0 \+ lost 0 \+ exported 0 \+ shed 1\nevery message is accounted for\n/)
+    assert.match(
+      out,
+      /^received 4 = delivered 0 \+ buffered 3 \+ in flight 0 \+ dead letters 0 \+ lost 0 \+ exported 0 \+ shed 1\nevery message is accounted for\n/,
+    )
     assert.match(out, /malformed-topic +1/)
   })
 
@@ -115,7 +124,15 @@ describe('edgectl', () => {
   })
 
   it('has help with an example for every command', async () => {
-    for (const command of [['status'], ['buffer'], ['ledger'], ['dead-letters', 'retry'], ['dead-letters', 'drop'], ['config', 'show'], ['kafka', 'setup']]) {
+    for (const command of [
+      ['status'],
+      ['buffer'],
+      ['ledger'],
+      ['dead-letters', 'retry'],
+      ['dead-letters', 'drop'],
+      ['config', 'show'],
+      ['kafka', 'setup'],
+    ]) {
       const { code, out } = await edgectl(...command, '--help')
       assert.equal(code, 0)
       assert.match(out, /Example:\n {2}edgectl /, command.join(' '))

@@ -25,13 +25,17 @@ before(async () => {
   certificates = await makeCertificates(join(dir, 'ours'))
   kafka = await scope.kafka({
     tls: { keyAndCertFile: certificates.server.bothFile },
-    sasl: { mechanism: 'SCRAM-SHA-512', users: { boss: 'boss-secret', rotated: 'rotated-secret', owner: 'owner-secret', printed: 'printed-secret' } },
+    sasl: {
+      mechanism: 'SCRAM-SHA-512',
+      users: { boss: 'boss-secret', rotated: 'rotated-secret', owner: 'owner-secret', printed: 'printed-secret' },
+    },
     authorizer: true,
     properties: {
       'super.users': 'User:ANONYMOUS;User:boss;User:rotated',
       'sasl.enabled.mechanisms': 'SCRAM-SHA-512,SCRAM-SHA-256,PLAIN,OAUTHBEARER',
       'listener.name.client.scram-sha-256.sasl.jaas.config': 'org.apache.kafka.common.security.scram.ScramLoginModule required;',
-      'listener.name.client.plain.sasl.jaas.config': 'org.apache.kafka.common.security.plain.PlainLoginModule required user_boss="boss-secret";',
+      'listener.name.client.plain.sasl.jaas.config':
+        'org.apache.kafka.common.security.plain.PlainLoginModule required user_boss="boss-secret";',
       'listener.name.client.oauthbearer.sasl.jaas.config': 'org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;',
     },
   })
@@ -42,7 +46,23 @@ async function expired({ caFile }: Certificates): Promise<string> {
   const [request, certificate, authorityKey] = [join(dir, 'ours', 'server.csr'), join(dir, 'expired.crt'), caFile.replace('.crt', '.key')]
   const names = join(dir, 'names.ext')
   writeFileSync(names, 'subjectAltName=IP:127.0.0.1\n')
-  await promisify(execFile)('openssl', ['x509', '-req', '-in', request, '-CA', caFile, '-CAkey', authorityKey, '-CAcreateserial', '-days', '-1', '-extfile', names, '-out', certificate])
+  await promisify(execFile)('openssl', [
+    'x509',
+    '-req',
+    '-in',
+    request,
+    '-CA',
+    caFile,
+    '-CAkey',
+    authorityKey,
+    '-CAcreateserial',
+    '-days',
+    '-1',
+    '-extfile',
+    names,
+    '-out',
+    certificate,
+  ])
   return readFileSync(certificate, 'utf8')
 }
 
@@ -56,7 +76,12 @@ function secretFile(name: string, content: string): string {
 
 /** How a gateway comes to the broker: by TLS, as this user. */
 function as(username: string, password = `${username}-secret`): Json {
-  return { kafka: { tls: { ca: certificates.caFile }, sasl: { mechanism: 'scram-sha-512', username, passwordFile: secretFile(username, password) } } }
+  return {
+    kafka: {
+      tls: { ca: certificates.caFile },
+      sasl: { mechanism: 'scram-sha-512', username, passwordFile: secretFile(username, password) },
+    },
+  }
 }
 
 /** Past TLS and rights, for boxes that can't do it themselves yet. */
@@ -68,7 +93,7 @@ async function createTopicsOf(name: string): Promise<void> {
 }
 
 describe('access', { concurrency: true }, () => {
-  test('the broker\'s certificate has expired: one alarm, healed by a new one', async () => {
+  test("the broker's certificate has expired: one alarm, healed by a new one", async () => {
     const name = 'expired'
     await createTopicsOf(name)
     const late = createServer({ key: readFileSync(certificates.server.keyFile), cert: await expired(certificates) })
@@ -87,13 +112,19 @@ describe('access', { concurrency: true }, () => {
     await box.deliveredExactly()
   })
 
-  test('an authority that the broker\'s certificate does not come from is an alarm, healed by the right file', async () => {
+  test("an authority that the broker's certificate does not come from is an alarm, healed by the right file", async () => {
     const name = 'stranger'
     const others = await makeCertificates(join(dir, 'others'))
     const caFile = join(dir, 'trusted.crt')
     copyFileSync(others.caFile, caFile)
     await createTopicsOf(name)
-    const box = await KafkaBox.start({ scope, kafka, name, partitions: 0, config: mergePatch(as('boss'), { kafka: { tls: { ca: caFile } } }) })
+    const box = await KafkaBox.start({
+      scope,
+      kafka,
+      name,
+      partitions: 0,
+      config: mergePatch(as('boss'), { kafka: { tls: { ca: caFile } } }),
+    })
     box.publish('a', 20)
     const { verdict } = await box.says(/no TLS connection to the broker: /)
     assert.match(verdict.remedy ?? '', /kafka\.tls/)
@@ -117,17 +148,32 @@ describe('access', { concurrency: true }, () => {
   })
 
   test('SASL PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER, over TLS with an authority of its own', async () => {
-    await kafka.tool('kafka.admin.ConfigCommand', ['--alter', '--entity-type', 'users', '--entity-name', 'boss', '--add-config', 'SCRAM-SHA-256=[password=boss-secret]'])
+    await kafka.tool('kafka.admin.ConfigCommand', [
+      '--alter',
+      '--entity-type',
+      'users',
+      '--entity-name',
+      'boss',
+      '--add-config',
+      'SCRAM-SHA-256=[password=boss-secret]',
+    ])
     const passwordFile = secretFile('boss', 'boss-secret')
     const logins: readonly Json[] = [
       ...['plain', 'scram-sha-256', 'scram-sha-512'].map((mechanism) => ({ mechanism, username: 'boss', passwordFile })),
       { mechanism: 'oauthbearer', tokenFile: secretFile('token', unsignedToken('boss')) },
     ]
-    await Promise.all(logins.map(async (sasl, index) => {
-      const box = await KafkaBox.start({ scope, kafka, name: `login-${index}`, config: { kafka: { tls: { ca: certificates.caFile }, sasl } } })
-      box.publish('a', 20)
-      await box.deliveredExactly()
-    }))
+    await Promise.all(
+      logins.map(async (sasl, index) => {
+        const box = await KafkaBox.start({
+          scope,
+          kafka,
+          name: `login-${index}`,
+          config: { kafka: { tls: { ca: certificates.caFile }, sasl } },
+        })
+        box.publish('a', 20)
+        await box.deliveredExactly()
+      }),
+    )
   })
 
   test('authorisation is withdrawn and given back: the alarm names what lacks, and it goes on without a restart', async () => {
@@ -136,25 +182,27 @@ describe('access', { concurrency: true }, () => {
       [AclResourceTypes.GROUP, () => undefined, /not allowed to use our consumer groups/],
       [AclResourceTypes.TRANSACTIONAL_ID, () => undefined, /not allowed to use our transactional id/],
     ] as const
-    await Promise.all(cases.map(async ([resourceType, resourceOf, reason], index) => {
-      const name = `lacks-${index}`
-      const owned = await operatorOf('boss', name)
-      await owned.edgectl(['kafka', 'setup', '--replication', '1', '--principal', 'owner'])
-      const box = await KafkaBox.start({ scope, kafka, name, partitions: 0, config: as('owner') })
-      box.publish('a', 20)
-      await box.drained()
-      await withdraw(resourceType, resourceOf(name) ?? `edge-${name}`)
-      box.publish('a', 20)
-      const { verdict } = await box.until('it says what lacks', ({ verdict: { state, reason: said } }) => {
-        // A message more each time: the rights are looked at when something is sent.
-        box.publish('b', 1)
-        return state !== 'ok' && reason.test(said ?? '')
-      })
-      assert.match(verdict.remedy ?? '', /edgectl kafka setup --print/)
-      await owned.edgectl(['kafka', 'setup', '--replication', '1', '--principal', 'owner'])
-      await box.isWell()
-      await box.deliveredExactly()
-    }))
+    await Promise.all(
+      cases.map(async ([resourceType, resourceOf, reason], index) => {
+        const name = `lacks-${index}`
+        const owned = await operatorOf('boss', name)
+        await owned.edgectl(['kafka', 'setup', '--replication', '1', '--principal', 'owner'])
+        const box = await KafkaBox.start({ scope, kafka, name, partitions: 0, config: as('owner') })
+        box.publish('a', 20)
+        await box.drained()
+        await withdraw(resourceType, resourceOf(name) ?? `edge-${name}`)
+        box.publish('a', 20)
+        const { verdict } = await box.until('it says what lacks', ({ verdict: { state, reason: said } }) => {
+          // A message more each time: the rights are looked at when something is sent.
+          box.publish('b', 1)
+          return state !== 'ok' && reason.test(said ?? '')
+        })
+        assert.match(verdict.remedy ?? '', /edgectl kafka setup --print/)
+        await owned.edgectl(['kafka', 'setup', '--replication', '1', '--principal', 'owner'])
+        await box.isWell()
+        await box.deliveredExactly()
+      }),
+    )
   })
 
   test('what `kafka setup --print` prints gives the gateway all that it needs, and nothing is missing', async () => {
@@ -179,12 +227,24 @@ function operatorOf(username: string, name: string): Promise<KafkaBox> {
 
 /** All rights of the owner at what begins with this name. */
 async function withdraw(resourceType: number, resourceName: string): Promise<void> {
-  const every = { resourceType, principal: 'User:owner', host: '*', operation: AclOperationTypes.ANY, permissionType: AclPermissionTypes.ALLOW }
+  const every = {
+    resourceType,
+    principal: 'User:owner',
+    host: '*',
+    operation: AclOperationTypes.ANY,
+    permissionType: AclPermissionTypes.ALLOW,
+  }
   await withAdmin(kafka, async (admin) => {
     const { resources } = await admin.describeAcls({ ...every, resourcePatternType: ResourcePatternTypes.ANY })
     const ours = resources.filter((resource) => resource.resourceName.startsWith(resourceName))
     assert.ok(ours.length > 0, `no rights at ${resourceName}`)
-    await admin.deleteAcls({ filters: ours.map((resource) => ({ ...every, resourceName: resource.resourceName, resourcePatternType: resource.resourcePatternType })) })
+    await admin.deleteAcls({
+      filters: ours.map((resource) => ({
+        ...every,
+        resourceName: resource.resourceName,
+        resourcePatternType: resource.resourcePatternType,
+      })),
+    })
   })
 }
 

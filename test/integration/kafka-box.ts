@@ -116,7 +116,10 @@ export class KafkaBox {
         return holds(status) ? status : undefined
       })
     } catch (cause) {
-      throw new Error(`${this.name}: in vain: ${what}; ${this.unacknowledged} unacknowledged, status ${JSON.stringify(status)}\n${this.log().slice(-3_000)}`, { cause })
+      throw new Error(
+        `${this.name}: in vain: ${what}; ${this.unacknowledged} unacknowledged, status ${JSON.stringify(status)}\n${this.log().slice(-3_000)}`,
+        { cause },
+      )
     }
   }
 
@@ -163,7 +166,9 @@ export class KafkaBox {
 
   /** Lines of the log that match. */
   logged(pattern: RegExp): number {
-    return this.log().split('\n').filter((line) => pattern.test(line)).length
+    return this.log()
+      .split('\n')
+      .filter((line) => pattern.test(line)).length
   }
 
   #silence(): void {
@@ -173,7 +178,13 @@ export class KafkaBox {
   #device(name: string): { readonly device: Device; sequence: number } {
     let entry = this.#devices.get(name)
     if (entry === undefined) {
-      const device = new Device({ clientId: name, host: '127.0.0.1', port: this.#box.port, inFlightMax: 200, onAcknowledged: (message) => this.#note(message) })
+      const device = new Device({
+        clientId: name,
+        host: '127.0.0.1',
+        port: this.#box.port,
+        inFlightMax: 200,
+        onAcknowledged: (message) => this.#note(message),
+      })
       entry = { device, sequence: 0 }
       this.#devices.set(name, entry)
       device.open()
@@ -203,11 +214,14 @@ export function waitingIn({ lanes }: StatusDocument): number {
 }
 
 function configFor({ name, kafka, config = {} }: KafkaBoxOptions): Json {
-  return mergePatch({
-    gateway: { id: name },
-    limits: { perDevice: { messagesPerSecond: 20_000, bytesPerSecond: '16MiB' } },
-    kafka: { brokers: [kafka.endpoint], topic: topicOf(name), prefix: prefixOf(name) },
-  }, config)
+  return mergePatch(
+    {
+      gateway: { id: name },
+      limits: { perDevice: { messagesPerSecond: 20_000, bytesPerSecond: '16MiB' } },
+      kafka: { brokers: [kafka.endpoint], topic: topicOf(name), prefix: prefixOf(name) },
+    },
+    config,
+  )
 }
 
 function textOf(sequence: number): Buffer {

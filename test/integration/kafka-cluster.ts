@@ -28,7 +28,12 @@ export async function configureTopic(kafka: KafkaService, topic: string, setting
   })
 }
 
-export async function createTopic(kafka: KafkaService, topic: string, partitions: number, settings: Readonly<Record<string, string>> = {}): Promise<void> {
+export async function createTopic(
+  kafka: KafkaService,
+  topic: string,
+  partitions: number,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<void> {
   const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }))
   await withAdmin(kafka, async (admin) => {
     await admin.createTopics({ waitForLeaders: false, topics: [{ topic, numPartitions: partitions, configEntries }] })

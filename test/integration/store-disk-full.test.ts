@@ -9,7 +9,10 @@ import { test } from 'node:test'
 import { imbalance, StoreRig, textOf } from '../fakes/store-rig.ts'
 
 /** A small file system of its own; the test fails where it can't be mounted. */
-async function withSmallDisk(mib: number, body: (directory: string, ballast: (leaveBytes: number) => void) => Promise<void>): Promise<void> {
+async function withSmallDisk(
+  mib: number,
+  body: (directory: string, ballast: (leaveBytes: number) => void) => Promise<void>,
+): Promise<void> {
   const mount = mkdtempSync(join(tmpdir(), 'store-disk-'))
   execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${mib}m`, 'tmpfs', mount])
   try {
@@ -32,7 +35,10 @@ function noise(bytes: number): string {
 
 test('a full disk blocks intake, keeps what was settled, lets deletes through and resumes by itself', async (t) => {
   await withSmallDisk(48, async (directory, ballast) => {
-    const rig = await new StoreRig({ maxBytes: 1 << 30, lanes: { urgent: { whenFull: 'block' }, normal: { whenFull: 'block' }, deferred: { whenFull: 'block' } } }, directory).start(t)
+    const rig = await new StoreRig(
+      { maxBytes: 1 << 30, lanes: { urgent: { whenFull: 'block' }, normal: { whenFull: 'block' }, deferred: { whenFull: 'block' } } },
+      directory,
+    ).start(t)
     await rig.append(500, {}, (index) => `before ${index} ${noise(1_000)}`)
     // Not a byte is left: even what is only counted finds no room in the log.
     ballast(0)
@@ -59,7 +65,9 @@ test('a full disk blocks intake, keeps what was settled, lets deletes through an
     assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
     rig.outbox.submitInternal({ destination: 'events', key: 'gw', value: Buffer.from('x'), headers: [], receivedMs: 1 })
     await rig.tick()
-    assert.deepEqual(rig.warnings.slice(1), ["records of the gateway's own (events, ledger) were dropped: their share of the buffer is full, or Kafka refuses them"])
+    assert.deepEqual(rig.warnings.slice(1), [
+      "records of the gateway's own (events, ledger) were dropped: their share of the buffer is full, or Kafka refuses them",
+    ])
 
     // Deletes work on the full disk.
     const rows = await rig.readAll('normal')
@@ -78,9 +86,16 @@ test('a full disk blocks intake, keeps what was settled, lets deletes through an
     assert.equal(rig.outbox.state().blockedReason, undefined)
     assert.equal(rooms, 2)
     assert.equal(statSync(join(directory, 'reserve')).size, 4 << 20, 'the reserve is back')
-    const all = [...rows.slice(0, rows.indexOf(some) + 1), ...await rig.readAll('normal', some.position)]
-    assert.deepEqual(all.map((row) => row.position), Array.from({ length: 2_500 }, (_, index) => index + 1), 'a commit that failed took no position')
-    assert.deepEqual(all.map((row) => textOf(row).split(' ', 2).join(' ')), [...Array.from({ length: 500 }, (_, index) => `before ${index}`), ...Array.from({ length: 2_000 }, (_, index) => `during ${index}`)])
+    const all = [...rows.slice(0, rows.indexOf(some) + 1), ...(await rig.readAll('normal', some.position))]
+    assert.deepEqual(
+      all.map((row) => row.position),
+      Array.from({ length: 2_500 }, (_, index) => index + 1),
+      'a commit that failed took no position',
+    )
+    assert.deepEqual(
+      all.map((row) => textOf(row).split(' ', 2).join(' ')),
+      [...Array.from({ length: 500 }, (_, index) => `before ${index}`), ...Array.from({ length: 2_000 }, (_, index) => `during ${index}`)],
+    )
     assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
     assert.equal((await rig.outbox.ledger.totals()).shed['over-limit']?.messages, 500)
     assert.deepEqual(rig.failures, [])

@@ -3,7 +3,19 @@ import assert from 'node:assert/strict'
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { closeSync, cpSync, mkdirSync, mkdtempSync, openSync, readSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -44,12 +56,15 @@ test('a failed fsync ends the outbox, and what it was to make durable is not set
   t.after(disk.remove)
   const rig = await new StoreRig({}, disk.directory).start(t)
   let sent = 0
-  await assert.rejects(async () => {
-    for (; ;) {
-      for (let index = 0; index < 50; index++) rig.send(`${sent++} ${randomBytes(1_000).toString('hex')}`)
-      await rig.commit()
-    }
-  }, (error) => kindOf(error) === 'fatal')
+  await assert.rejects(
+    async () => {
+      for (;;) {
+        for (let index = 0; index < 50; index++) rig.send(`${sent++} ${randomBytes(1_000).toString('hex')}`)
+        await rig.commit()
+      }
+    },
+    (error) => kindOf(error) === 'fatal',
+  )
   await assert.rejects(rig.outbox.ended, /the buffer failed: disk I\/O error/)
   const settled = rig.settled.length
   assert.ok(settled > 0)
@@ -66,20 +81,31 @@ test('a failed write ends the process, and all that was settled is there at the 
   const directory = makeDirectory()
   t.after(() => rmSync(directory, { recursive: true }))
   // The kernel refuses (EFBIG) to let any file grow beyond this.
-  const child = spawn('prlimit', ['--fsize=4500000', process.execPath, new URL('./store-writer.ts', import.meta.url).pathname, directory, 'x'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(
+    'prlimit',
+    ['--fsize=4500000', process.execPath, new URL('./store-writer.ts', import.meta.url).pathname, directory, 'x'],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  )
   let output = ''
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
     output += chunk
   })
-  const [code] = await once(child, 'close') as [number]
+  const [code] = (await once(child, 'close')) as [number]
   assert.equal(code, 1)
   assert.match(output, /^e GatewayError: the buffer failed: disk I\/O error$/m)
-  const told = (kind: string): string[] => output.split('\n').filter((line) => line.startsWith(`${kind} `)).map((line) => line.slice(2))
+  const told = (kind: string): string[] =>
+    output
+      .split('\n')
+      .filter((line) => line.startsWith(`${kind} `))
+      .map((line) => line.slice(2))
   const rig = await new StoreRig({}, directory).start(t)
   assert.deepEqual(rig.outbox.state().notices, [])
   const there = new Set([...told('r'), ...(await rig.readAll('normal')).map(textOf), ...(await rig.readAll('urgent')).map(textOf)])
   assert.ok(told('s').length > 100)
-  assert.deepEqual(told('s').filter((text) => !there.has(text)), [])
+  assert.deepEqual(
+    told('s').filter((text) => !there.has(text)),
+    [],
+  )
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
 })
 

@@ -17,7 +17,9 @@ interface Heard {
 }
 
 async function runAndKill(directory: string, prefix: string, aliveMs: number, heard: Heard): Promise<void> {
-  const child = spawn(process.execPath, [new URL('./store-writer.ts', import.meta.url).pathname, directory, prefix], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [new URL('./store-writer.ts', import.meta.url).pathname, directory, prefix], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   let output = ''
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
     output += chunk

@@ -58,9 +58,15 @@ test('a full buffer blocks: entries wait unsettled and in order, and go on when 
   await rig.until(() => rig.outbox.state().blockedReason === undefined)
   await rig.commit()
   const texts = rig.settled.filter((text) => !text.startsWith('qos0')).map((text) => Number(text.split(' ')[0]))
-  assert.deepEqual(texts, Array.from({ length: sent + 3 }, (_, index) => index))
+  assert.deepEqual(
+    texts,
+    Array.from({ length: sent + 3 }, (_, index) => index),
+  )
   assert.equal(rig.outbox.state().inFlight.messages, 0)
-  assert.deepEqual(changes.map((reason) => reason !== undefined), [true, false])
+  assert.deepEqual(
+    changes.map((reason) => reason !== undefined),
+    [true, false],
+  )
   unsubscribe()
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
 })
@@ -110,13 +116,16 @@ test('drop-oldest sheds whole groups of the lowest lane, oldest first, and never
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
 })
 
-test('rows in the relay\'s hands are not evicted; a lane with nothing else to give up sheds the newcomers', async (t) => {
+test("rows in the relay's hands are not evicted; a lane with nothing else to give up sheds the newcomers", async (t) => {
   const rig = await new StoreRig({ maxBytes: 512 << 10, lanes: { ...BLOCK, deferred: { whenFull: 'drop-oldest' } } }).start(t)
   for (let round = 0; round < 20; round++) await rig.append(10, { lane: 'deferred' }, () => noise())
   const held = await rig.readAll('deferred')
   for (let round = 0; round < 120; round++) await rig.append(10, { lane: 'deferred' }, () => noise())
   const now = await rig.readAll('deferred')
-  assert.deepEqual(now.slice(0, held.length).map((row) => row.position), held.map((row) => row.position))
+  assert.deepEqual(
+    now.slice(0, held.length).map((row) => row.position),
+    held.map((row) => row.position),
+  )
   assert.ok(((await rig.outbox.ledger.totals()).shed.evicted?.messages ?? 0) > 100)
   const last = held.at(-1)
   assert.ok(last !== undefined)
@@ -125,7 +134,7 @@ test('rows in the relay\'s hands are not evicted; a lane with nothing else to gi
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
 })
 
-test('after a start the last transaction\'s worth of rows is not evicted until the relay has spoken', async (t) => {
+test("after a start the last transaction's worth of rows is not evicted until the relay has spoken", async (t) => {
   const drop = { whenFull: 'drop-oldest' as const }
   const rig = await new StoreRig({ maxBytes: 512 << 10, lanes: { urgent: drop, normal: drop, deferred: drop } }).start(t)
   for (let round = 0; round < 20; round++) await rig.append(10, {}, () => noise())
@@ -133,16 +142,26 @@ test('after a start the last transaction\'s worth of rows is not evicted until t
   await rig.restart('crash')
   for (let round = 0; round < 60; round++) await rig.append(10, {}, () => noise())
   const positions = (await rig.readAll('normal')).map((row) => row.position)
-  assert.deepEqual(positions.slice(0, highest), Array.from({ length: highest }, (_, index) => index + 1))
+  assert.deepEqual(
+    positions.slice(0, highest),
+    Array.from({ length: highest }, (_, index) => index + 1),
+  )
   rig.outbox.unprotect()
   for (let round = 0; round < 60; round++) await rig.append(10, {}, () => noise())
   assert.ok(((await rig.outbox.readAfter('normal', 0, 1))[0]?.position ?? 0) > highest)
 })
 
-test('the gateway\'s own events are bounded and are no part of the devices\' equation', async (t) => {
+test("the gateway's own events are bounded and are no part of the devices' equation", async (t) => {
   const rig = await new StoreRig({ maxBytes: 2 << 20, lanes: BLOCK }).start(t)
   for (let round = 0; round < 60; round++) {
-    for (let index = 0; index < 10; index++) rig.outbox.submitInternal({ destination: 'events', key: 'gw', value: Buffer.from(`${round}.${index} ${noise()}`), headers: [], receivedMs: rig.clock.wallMs() })
+    for (let index = 0; index < 10; index++)
+      rig.outbox.submitInternal({
+        destination: 'events',
+        key: 'gw',
+        value: Buffer.from(`${round}.${index} ${noise()}`),
+        headers: [],
+        receivedMs: rig.clock.wallMs(),
+      })
     await rig.append(1)
   }
   const { internal } = rig.outbox.state().lanes

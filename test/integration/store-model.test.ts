@@ -28,8 +28,14 @@ interface LaneModel {
   guardedTo: number
 }
 
-const emptyCounts = (): Record<'received' | 'delivered' | 'dead' | 'evicted' | 'over-limit' | 'dropped', number> =>
-  ({ received: 0, delivered: 0, dead: 0, evicted: 0, 'over-limit': 0, dropped: 0 })
+const emptyCounts = (): Record<'received' | 'delivered' | 'dead' | 'evicted' | 'over-limit' | 'dropped', number> => ({
+  received: 0,
+  delivered: 0,
+  dead: 0,
+  evicted: 0,
+  'over-limit': 0,
+  dropped: 0,
+})
 
 class Model {
   readonly lanes: Record<DeviceLane, LaneModel> = { urgent: emptyLane(), normal: emptyLane(), deferred: emptyLane() }
@@ -54,8 +60,20 @@ type Command =
 const lane = fc.constantFrom(...DEVICE_LANES)
 const share = fc.integer({ min: 0, max: 20 }).map((twentieths) => twentieths / 20)
 const command: fc.Arbitrary<Command> = fc.oneof(
-  { weight: 8, arbitrary: fc.record({ kind: fc.constant('append' as const), lane, count: fc.nat(120).map((count) => count + 1), size: fc.constantFrom(1, 20, 200, 900), shed: fc.nat(3) }) },
-  { weight: 3, arbitrary: fc.record({ kind: fc.constant('read' as const), lane, from: share, maxBytes: fc.integer({ min: 1, max: 20_000 }) }) },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      kind: fc.constant('append' as const),
+      lane,
+      count: fc.nat(120).map((count) => count + 1),
+      size: fc.constantFrom(1, 20, 200, 900),
+      shed: fc.nat(3),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constant('read' as const), lane, from: share, maxBytes: fc.integer({ min: 1, max: 20_000 }) }),
+  },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('advance' as const), lane, share, letter: share }) },
   { weight: 1, arbitrary: fc.constant({ kind: 'unprotect' as const }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('retry' as const, 'drop' as const), pick: fc.nat(5) }) },
@@ -70,7 +88,13 @@ function onDisk(directory: string, name: DeviceLane, watermark: number): Map<num
     const index = DEVICE_LANES.indexOf(name)
     const holes = new Set(db.prepare('SELECT position FROM holes WHERE lane = ?').pluck().all(index) as number[])
     const found = new Map<number, string>()
-    for (const row of db.prepare(`SELECT * FROM outbox_${name} ORDER BY first`).all() as { first: number; count: number; epoch: number; bytes: number; frames: Buffer }[]) {
+    for (const row of db.prepare(`SELECT * FROM outbox_${name} ORDER BY first`).all() as {
+      first: number
+      count: number
+      epoch: number
+      bytes: number
+      frames: Buffer
+    }[]) {
       decodeGroup(openGroup(row.frames, { ...row, lane: index }), 0, row.count).forEach((message, at) => {
         const position = row.first + at
         assert.ok('envelope' in message)
@@ -111,7 +135,10 @@ async function read(rig: StoreRig, model: Model, { lane: name, from, maxBytes }:
   const at = Math.floor(from * (state.highest + 1))
   const answer = await rig.outbox.readAfter(name, at, maxBytes)
   const expected = state.rows.filter((row) => row.position > at).slice(0, answer.length)
-  assert.deepEqual(answer.map((row) => [row.position, textOf(row)]), expected.map((row) => [row.position, row.text]))
+  assert.deepEqual(
+    answer.map((row) => [row.position, textOf(row)]),
+    expected.map((row) => [row.position, row.text]),
+  )
   assert.equal(answer.length === 0, !state.rows.some((row) => row.position > at))
   assert.ok(answer.length <= 1 || expected.reduce((sum, row) => sum + row.bytes, 0) <= maxBytes)
   assert.equal(new Set(answer.map((row) => row.epoch)).size <= 1, true)
@@ -120,7 +147,11 @@ async function read(rig: StoreRig, model: Model, { lane: name, from, maxBytes }:
   state.handedTo = Math.max(state.handedTo, last)
 }
 
-async function advance(rig: StoreRig, model: Model, { lane: name, share: upTo, letter }: Extract<Command, { kind: 'advance' }>): Promise<void> {
+async function advance(
+  rig: StoreRig,
+  model: Model,
+  { lane: name, share: upTo, letter }: Extract<Command, { kind: 'advance' }>,
+): Promise<void> {
   const state = model.lanes[name]
   const [first] = await rig.outbox.readAfter(name, 0, 1)
   if (first === undefined) return
@@ -137,7 +168,8 @@ async function advance(rig: StoreRig, model: Model, { lane: name, share: upTo, l
   model.counts.delivered += delivered.length
   model.counts.dead += dead.length
   const listed = await rig.outbox.deadLetters.list(1_000)
-  for (const { id, envelope } of listed.slice(model.letters.length)) model.letters.push({ id, lane: name, text: Buffer.from(envelope.payload).toString() })
+  for (const { id, envelope } of listed.slice(model.letters.length))
+    model.letters.push({ id, lane: name, text: Buffer.from(envelope.payload).toString() })
 }
 
 async function decide(rig: StoreRig, model: Model, kind: 'retry' | 'drop', pick: number): Promise<void> {
@@ -153,15 +185,20 @@ async function decide(rig: StoreRig, model: Model, kind: 'retry' | 'drop', pick:
 
 async function run(rig: StoreRig, model: Model, step: Command): Promise<void> {
   switch (step.kind) {
-    case 'append': return append(rig, model, step)
-    case 'read': return read(rig, model, step)
-    case 'advance': return advance(rig, model, step)
+    case 'append':
+      return append(rig, model, step)
+    case 'read':
+      return read(rig, model, step)
+    case 'advance':
+      return advance(rig, model, step)
     case 'unprotect': {
       rig.outbox.unprotect()
       for (const each of Object.values(model.lanes)) each.handedTo = each.guardedTo = 0
       return
     }
-    case 'retry': case 'drop': return decide(rig, model, step.kind, step.pick)
+    case 'retry':
+    case 'drop':
+      return decide(rig, model, step.kind, step.pick)
     case 'restart': {
       await rig.restart(step.end)
       for (const each of Object.values(model.lanes)) {
@@ -170,7 +207,8 @@ async function run(rig: StoreRig, model: Model, step: Command): Promise<void> {
       }
       return
     }
-    case 'tick': return rig.tick()
+    case 'tick':
+      return rig.tick()
   }
 }
 
@@ -181,41 +219,59 @@ async function check(rig: StoreRig, model: Model): Promise<void> {
     const state = model.lanes[name]
     const found = onDisk(rig.directory, name, lanes[name].watermark)
     const gone = state.rows.filter((row) => !found.has(row.position))
-    for (const row of gone) assert.ok(row.position > Math.max(state.handedTo, state.guardedTo), `${name} ${row.position} was evicted though it was protected`)
+    for (const row of gone)
+      assert.ok(row.position > Math.max(state.handedTo, state.guardedTo), `${name} ${row.position} was evicted though it was protected`)
     model.counts.evicted += gone.length
     state.rows = state.rows.filter((row) => found.has(row.position))
-    assert.deepEqual([...found], state.rows.map((row) => [row.position, row.text]), `rows of ${name}`)
+    assert.deepEqual(
+      [...found],
+      state.rows.map((row) => [row.position, row.text]),
+      `rows of ${name}`,
+    )
     assert.equal(lanes[name].messages, state.rows.length)
-    assert.equal(lanes[name].bytes, state.rows.reduce((sum, row) => sum + row.bytes, 0))
+    assert.equal(
+      lanes[name].bytes,
+      state.rows.reduce((sum, row) => sum + row.bytes, 0),
+    )
     assert.ok(lanes[name].watermark < (state.rows[0]?.position ?? Infinity))
   }
   const totals = await rig.outbox.ledger.totals()
   const shed = (reason: ShedReason): number => totals.shed[reason]?.messages ?? 0
-  assert.deepEqual({
-    received: totals.received.messages, delivered: totals.delivered.messages, dead: totals.deadLettered.messages,
-    evicted: shed('evicted'), 'over-limit': shed('over-limit'), dropped: shed('dead-letter-dropped'),
-  }, model.counts)
+  assert.deepEqual(
+    {
+      received: totals.received.messages,
+      delivered: totals.delivered.messages,
+      dead: totals.deadLettered.messages,
+      evicted: shed('evicted'),
+      'over-limit': shed('over-limit'),
+      dropped: shed('dead-letter-dropped'),
+    },
+    model.counts,
+  )
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
 }
 
 for (const whenFull of ['drop-oldest', 'block'] as const) {
   test(`the outbox does what the model says, under ${whenFull}`, async () => {
-    await fc.assert(fc.asyncProperty(fc.array(command, { minLength: 5, maxLength: 40, size: 'max' }), async (commands) => {
-      const small = whenFull === 'drop-oldest'
-      const rig = await new StoreRig({
-        maxBytes: small ? 150 << 10 : 64 << 20,
-        lanes: { urgent: { whenFull }, normal: { whenFull }, deferred: { whenFull } },
-        ledgerMaxDevices: 4,
-      }).start()
-      try {
-        const model = new Model()
-        for (const step of commands) {
-          await run(rig, model, step)
-          await check(rig, model)
+    await fc.assert(
+      fc.asyncProperty(fc.array(command, { minLength: 5, maxLength: 40, size: 'max' }), async (commands) => {
+        const small = whenFull === 'drop-oldest'
+        const rig = await new StoreRig({
+          maxBytes: small ? 150 << 10 : 64 << 20,
+          lanes: { urgent: { whenFull }, normal: { whenFull }, deferred: { whenFull } },
+          ledgerMaxDevices: 4,
+        }).start()
+        try {
+          const model = new Model()
+          for (const step of commands) {
+            await run(rig, model, step)
+            await check(rig, model)
+          }
+        } finally {
+          await rig.close()
         }
-      } finally {
-        await rig.close()
-      }
-    }), { numRuns: 15, endOnFailure: true })
+      }),
+      { numRuns: 15, endOnFailure: true },
+    )
   })
 }

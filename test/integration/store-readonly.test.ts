@@ -16,8 +16,19 @@ const lanes = outbox.lanes()
 console.log(JSON.stringify({ uid: process.getuid(), normal: lanes.normal.messages, urgent: lanes.urgent.highest, totals: outbox.totals(), letters: outbox.deadLetters(9).map((letter) => letter.reason), epochs: outbox.epochs().length }))
 outbox.close()`
 
-function look(directory: string): { uid: number; normal: number; urgent: number; totals: { received: { messages: number }; buffered: { messages: number } }; letters: string[]; epochs: number } {
-  const child = spawnSync(process.execPath, ['--input-type=module', '-e', LOOK, new URL('../../store/readonly.ts', import.meta.url).href, directory], { uid: NOBODY, gid: NOBODY, encoding: 'utf8' })
+function look(directory: string): {
+  uid: number
+  normal: number
+  urgent: number
+  totals: { received: { messages: number }; buffered: { messages: number } }
+  letters: string[]
+  epochs: number
+} {
+  const child = spawnSync(
+    process.execPath,
+    ['--input-type=module', '-e', LOOK, new URL('../../store/readonly.ts', import.meta.url).href, directory],
+    { uid: NOBODY, gid: NOBODY, encoding: 'utf8' },
+  )
   assert.equal(child.status, 0, child.stderr)
   return JSON.parse(child.stdout) as ReturnType<typeof look>
 }
@@ -41,7 +52,10 @@ for (const end of ['clean', 'killed'] as const) {
     await rig.append(20)
     await rig.append(3, { lane: 'urgent' })
     const [first] = await rig.outbox.readAfter('normal', 0, 1)
-    await rig.outbox.advanceTo([{ lane: 'normal', epoch: first?.epoch ?? '', position: 5 }], [{ lane: 'normal', epoch: first?.epoch ?? '', position: 9, reason: 'too large' }])
+    await rig.outbox.advanceTo(
+      [{ lane: 'normal', epoch: first?.epoch ?? '', position: 5 }],
+      [{ lane: 'normal', epoch: first?.epoch ?? '', position: 9, reason: 'too large' }],
+    )
     // A copy under the running outbox is what a kill leaves.
     if (end === 'clean') await rig.outbox.stop(Infinity)
     cpSync(rig.directory, directory, { recursive: true })
@@ -49,7 +63,10 @@ for (const end of ['clean', 'killed'] as const) {
     const before = readdirSync(directory)
     const bytes = readFileSync(join(directory, 'outbox.db'))
     const seen = look(directory)
-    assert.deepEqual({ ...seen, totals: seen.totals.received.messages }, { uid: NOBODY, normal: 14, urgent: 3, totals: 23, letters: ['too large'], epochs: 1 })
+    assert.deepEqual(
+      { ...seen, totals: seen.totals.received.messages },
+      { uid: NOBODY, normal: 14, urgent: 3, totals: 23, letters: ['too large'], epochs: 1 },
+    )
     assert.equal(seen.totals.buffered.messages, 17)
     assert.deepEqual(readdirSync(directory), before)
     assert.deepEqual(readFileSync(join(directory, 'outbox.db')), bytes)
@@ -58,7 +75,10 @@ for (const end of ['clean', 'killed'] as const) {
 
 test('a running gateway is not read past; an empty directory is named', async (t) => {
   const rig = await new StoreRig().start(t)
-  assert.throws(() => StoppedOutbox.open(rig.directory), (error) => kindOf(error) === 'rejected' && /a daemon \(pid \d+\) uses/.test(String(error)))
+  assert.throws(
+    () => StoppedOutbox.open(rig.directory),
+    (error) => kindOf(error) === 'rejected' && /a daemon \(pid \d+\) uses/.test(String(error)),
+  )
   const empty = makeDirectory()
   t.after(() => rmSync(empty, { recursive: true }))
   assert.throws(() => StoppedOutbox.open(empty), /there is no buffer in/)

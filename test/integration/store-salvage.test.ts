@@ -3,7 +3,20 @@
  * every group that can still be read at its old position and epoch, and the loss stated and counted.
  */
 import assert from 'node:assert/strict'
-import { closeSync, copyFileSync, existsSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
@@ -27,7 +40,10 @@ async function filled(t: TestContext): Promise<{ directory: string; rows: Map<nu
   await rig.append(5, { shed: 'over-limit' })
   const first = (await rig.outbox.readAfter('normal', 0, 1))[0]
   assert.ok(first !== undefined)
-  await rig.outbox.advanceTo([{ lane: 'normal', epoch: first.epoch, position: 30 }], [{ lane: 'normal', epoch: first.epoch, position: 50, reason: 'too large' }])
+  await rig.outbox.advanceTo(
+    [{ lane: 'normal', epoch: first.epoch, position: 30 }],
+    [{ lane: 'normal', epoch: first.epoch, position: 50, reason: 'too large' }],
+  )
   const rows = new Map((await rig.readAll('normal')).map((row) => [row.position, textOf(row)]))
   assert.equal(rows.size, COUNT - 31)
   const epochs = (await rig.outbox.epochs()).map(({ epoch }) => epoch)
@@ -61,11 +77,22 @@ async function startDamaged(t: TestContext, directory: string, rows: Map<number,
   const all = await rig.readAll('normal')
   assert.equal(all.length, saved.size + 10)
   assert.ok((all.at(-10)?.position ?? 0) > Math.max(0, ...saved.keys()))
-  return { rig, saved, text: rig.outbox.state().notices.map((notice) => notice.text).join('\n') }
+  return {
+    rig,
+    saved,
+    text: rig.outbox
+      .state()
+      .notices.map((notice) => notice.text)
+      .join('\n'),
+  }
 }
 
 async function deliverAll(rig: StoreRig): Promise<void> {
-  for (let last = (await rig.outbox.readAfter('normal', 0, 1e9)).at(-1); last !== undefined; last = (await rig.outbox.readAfter('normal', 0, 1e9)).at(-1)) {
+  for (
+    let last = (await rig.outbox.readAfter('normal', 0, 1e9)).at(-1);
+    last !== undefined;
+    last = (await rig.outbox.readAfter('normal', 0, 1e9)).at(-1)
+  ) {
     await rig.outbox.advanceTo([{ lane: 'normal', epoch: last.epoch, position: last.position }], [])
   }
   assert.equal(rig.outbox.state().lanes.normal.messages, 0)
@@ -90,7 +117,8 @@ test('random damage to pages: all that can be read is saved, the rest is counted
     for (const name of readdirSync(directory)) rmSync(join(directory, name))
     writeFileSync(join(directory, 'outbox.db'), original)
     writeFileSync(join(directory, 'state.db'), state)
-    for (let hit = 0; hit <= seed % 3; hit++) overwrite(join(directory, 'outbox.db'), Math.floor(random.unit() * pages) * 4096, random.bytes(4096))
+    for (let hit = 0; hit <= seed % 3; hit++)
+      overwrite(join(directory, 'outbox.db'), Math.floor(random.unit() * pages) * 4096, random.bytes(4096))
     // Whoever damages files under a daemon is found out by a kill and a check.
     const db = new BetterSqlite(join(directory, 'state.db'))
     db.prepare(`UPDATE settings SET value = 'true' WHERE key = 'running'`).run()
@@ -191,7 +219,13 @@ test('a WAL cut off after a kill, beside a damaged file: the loss is stated as t
   truncateSync(join(copy, 'outbox.db'), 0)
   const again = await new StoreRig({}, copy).start(t)
   assert.equal((await again.outbox.ledger.totals()).lost.messages, 100, 'of the messages after the last note there is no trace')
-  assert.match(again.outbox.state().notices.map(({ text }) => text).join(), /100 are lost and counted as such\. At least 100 messages are lost: /)
+  assert.match(
+    again.outbox
+      .state()
+      .notices.map(({ text }) => text)
+      .join(),
+    /100 are lost and counted as such\. At least 100 messages are lost: /,
+  )
 })
 
 test('after a clean stop the loss is exact', async (t) => {
@@ -215,7 +249,10 @@ test('a group that proves damaged while running ends the outbox; the next start 
   assert.match(text, /the checksum of the group at position 101 does not match.*20 are lost/)
   assert.equal(saved.size, rows.size - 20)
   assert.equal((await rig.outbox.ledger.totals()).lost.messages, 20)
-  assert.deepEqual([...saved.keys()].filter((position) => position > 100 && position <= 120), [])
+  assert.deepEqual(
+    [...saved.keys()].filter((position) => position > 100 && position <= 120),
+    [],
+  )
   await rig.restart()
   assert.deepEqual(rig.outbox.state().notices, [], 'the next start has nothing to say')
 })
@@ -240,7 +277,7 @@ test('a damaged state.db is set aside, and the outbox is as it was', async (t) =
   assert.ok(readdirSync(directory).some((name) => name.startsWith('state.corrupt-')))
 })
 
-test('another program\'s database in our place is set aside', async (t) => {
+test("another program's database in our place is set aside", async (t) => {
   const { directory } = await filled(t)
   rmSync(join(directory, 'outbox.db'))
   const db = new BetterSqlite(join(directory, 'outbox.db'))
@@ -287,9 +324,16 @@ test('rows that vanished without an error are found when their lane has drained'
   const last = read.at(-1)
   assert.ok(last !== undefined)
   // As the relay does: up to the end of each epoch.
-  for (const epoch of new Set(read.map((row) => row.epoch))) await rig.outbox.advanceTo([{ lane: 'normal', epoch, position: last.position }], [])
+  for (const epoch of new Set(read.map((row) => row.epoch)))
+    await rig.outbox.advanceTo([{ lane: 'normal', epoch, position: last.position }], [])
   await rig.tick()
-  assert.match(rig.outbox.state().notices.map((notice) => notice.text).join(), /lane normal is empty, but 40 messages should be in it: they are lost/)
+  assert.match(
+    rig.outbox
+      .state()
+      .notices.map((notice) => notice.text)
+      .join(),
+    /lane normal is empty, but 40 messages should be in it: they are lost/,
+  )
   assert.equal((await rig.outbox.ledger.totals()).lost.messages, 40)
   assert.equal(rig.outbox.state().lanes.normal.messages, 0)
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })

@@ -16,12 +16,20 @@ import { makeDirectory, StoreRig, textOf } from '../fakes/store-rig.ts'
 test('a second daemon on the directory is refused in clear words, in this process and in another', async (t) => {
   const rig = await new StoreRig().start(t)
   const second = new StoreRig({}, rig.directory)
-  await assert.rejects(second.start(), (error) => error instanceof GatewayError && error.kind === 'transient'
-    && error.message === `another gateway (pid ${process.pid}) uses the data directory ${rig.directory}` && /systemctl stop/.test(error.remedy ?? ''))
-  const child = spawn(process.execPath, [new URL('./store-writer.ts', import.meta.url).pathname, rig.directory, 'x'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  await assert.rejects(
+    second.start(),
+    (error) =>
+      error instanceof GatewayError &&
+      error.kind === 'transient' &&
+      error.message === `another gateway (pid ${process.pid}) uses the data directory ${rig.directory}` &&
+      /systemctl stop/.test(error.remedy ?? ''),
+  )
+  const child = spawn(process.execPath, [new URL('./store-writer.ts', import.meta.url).pathname, rig.directory, 'x'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   let errors = ''
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (chunk: string) => (errors += chunk))
-  const [code] = await once(child, 'close') as [number]
+  const [code] = (await once(child, 'close')) as [number]
   assert.notEqual(code, 0)
   assert.match(errors, new RegExp(`another gateway \\(pid ${process.pid}\\) uses`))
   await rig.append(3)
@@ -34,7 +42,9 @@ test('a second daemon on the directory is refused in clear words, in this proces
 test('the lock dies with its owner, however it dies', async (t) => {
   const directory = makeDirectory()
   t.after(() => rmSync(directory, { recursive: true }))
-  const child = spawn(process.execPath, [new URL('./store-writer.ts', import.meta.url).pathname, directory, 'x'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [new URL('./store-writer.ts', import.meta.url).pathname, directory, 'x'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   await once(child.stdout, 'data')
   while (lockOwner(directory) === undefined) await pause(5)
   assert.deepEqual(lockOwner(directory), { pid: child.pid })
@@ -56,7 +66,10 @@ test('a directory that can not be used is refused with what to do', async (t) =>
   const root = makeDirectory()
   t.after(() => rmSync(root, { recursive: true }))
   writeFileSync(join(root, 'file'), '')
-  await assert.rejects(new StoreRig({}, join(root, 'file')).start(), (error) => error instanceof GatewayError && error.kind === 'fatal' && error.remedy !== undefined)
+  await assert.rejects(
+    new StoreRig({}, join(root, 'file')).start(),
+    (error) => error instanceof GatewayError && error.kind === 'fatal' && error.remedy !== undefined,
+  )
   const deep = join(root, 'a', 'b')
   await new StoreRig({}, deep).start(t)
   assert.ok(readdirSync(deep).includes('outbox.db'))
@@ -67,7 +80,13 @@ test('tmpfs is allowed, with a warning', async (t) => {
   mkdirSync(directory)
   t.after(() => rmSync(directory, { recursive: true }))
   const rig = await new StoreRig({}, directory).start(t)
-  assert.match(rig.outbox.state().notices.map((notice) => notice.text).join(), /in memory \(tmpfs\): everything in it is lost at a power cut/)
+  assert.match(
+    rig.outbox
+      .state()
+      .notices.map((notice) => notice.text)
+      .join(),
+    /in memory \(tmpfs\): everything in it is lost at a power cut/,
+  )
 })
 
 test('WAL sets synchronous to NORMAL in silence; our connections have FULL, read back', (t) => {
@@ -82,7 +101,10 @@ test('WAL sets synchronous to NORMAL in silence; our connections have FULL, read
   const trap = again.pragma('synchronous', { simple: true })
   again.close()
   const db = openWritable(join(directory, 'ours.db'))
-  assert.deepEqual(['synchronous', 'journal_mode', 'auto_vacuum', 'wal_autocheckpoint'].map((name) => db.pragma(name, { simple: true })), [2, 'wal', 2, 0])
+  assert.deepEqual(
+    ['synchronous', 'journal_mode', 'auto_vacuum', 'wal_autocheckpoint'].map((name) => db.pragma(name, { simple: true })),
+    [2, 'wal', 2, 0],
+  )
   db.close()
   assert.equal(trap, 1, 'the trap that the read-back guards against')
 })
@@ -98,16 +120,27 @@ test('a file of a newer release is used when it says that we may, and refused ot
     db.exec(sql)
     db.close()
   }
-  change(`PRAGMA user_version = ${SCHEMA_VERSION + 1}; CREATE TABLE later (x); ALTER TABLE outbox_normal ADD COLUMN later INTEGER NOT NULL DEFAULT 7`)
+  change(
+    `PRAGMA user_version = ${SCHEMA_VERSION + 1}; CREATE TABLE later (x); ALTER TABLE outbox_normal ADD COLUMN later INTEGER NOT NULL DEFAULT 7`,
+  )
   const second = await new StoreRig({}, directory).start()
   assert.equal((await second.readAll('normal')).length, 5)
   await second.append(5)
   assert.equal((await second.readAll('normal')).map(textOf).length, 10)
   await second.outbox.stop(Infinity)
   change(`UPDATE meta SET value = ${SCHEMA_VERSION + 1} WHERE key = 'min_reader'`)
-  await assert.rejects(new StoreRig({}, directory).start(), (error) => error instanceof GatewayError && error.kind === 'fatal'
-    && /written by a newer release \(version 2\); this release reads up to 1/.test(error.message) && /Install the newer release again/.test(error.remedy ?? ''))
-  assert.deepEqual(readdirSync(directory).filter((name) => name.startsWith('outbox.corrupt-')), [])
+  await assert.rejects(
+    new StoreRig({}, directory).start(),
+    (error) =>
+      error instanceof GatewayError &&
+      error.kind === 'fatal' &&
+      /written by a newer release \(version 2\); this release reads up to 1/.test(error.message) &&
+      /Install the newer release again/.test(error.remedy ?? ''),
+  )
+  assert.deepEqual(
+    readdirSync(directory).filter((name) => name.startsWith('outbox.corrupt-')),
+    [],
+  )
 })
 
 test('migration goes step by step, each in its own transaction, and never back', () => {
@@ -132,7 +165,11 @@ test('stop drains what was accepted, is idempotent, and the abort of a start lea
   const stops = [rig.outbox.stop(Infinity), rig.outbox.stop(Infinity)]
   await Promise.all(stops)
   assert.equal(rig.settled.length, 10, 'without waiting for the delay of a commit')
-  assert.deepEqual(readdirSync(rig.directory).filter((name) => name.includes('-wal')), [], 'nothing is left to recover')
+  assert.deepEqual(
+    readdirSync(rig.directory).filter((name) => name.includes('-wal')),
+    [],
+    'nothing is left to recover',
+  )
   const controller = new AbortController()
   const second = new StoreRig({}, rig.directory)
   const starting = second.outbox.start(controller.signal)

@@ -26,7 +26,10 @@ test('messages older than maxAge are shed as expired, once the clock has proved 
   rig.clock.suspend(10 * DAY)
   await rig.tick()
   await rig.tick()
-  assert.deepEqual((await rig.readAll('normal')).map(textOf), Array.from({ length: 10 }, (_, index) => `new ${index}`))
+  assert.deepEqual(
+    (await rig.readAll('normal')).map(textOf),
+    Array.from({ length: 10 }, (_, index) => `new ${index}`),
+  )
   assert.equal((await rig.outbox.ledger.totals()).shed.expired?.messages, 10)
   assert.equal(rig.outbox.state().lanes.normal.watermark, 10)
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
@@ -44,7 +47,10 @@ test('a box that booted in 1970 expires nothing, before and after its clock is s
   assert.equal((await rig.readAll('normal')).length, 20, 'times of a wrong clock say nothing of age')
   rig.outbox.unprotect()
   for (let hour = 0; hour < 20; hour++) await rig.tick(3_600_000)
-  assert.deepEqual((await rig.readAll('normal')).map(textOf).slice(0, 10), Array.from({ length: 10 }, (_, index) => `message ${index}`))
+  assert.deepEqual(
+    (await rig.readAll('normal')).map(textOf).slice(0, 10),
+    Array.from({ length: 10 }, (_, index) => `message ${index}`),
+  )
   assert.equal((await rig.readAll('normal')).length, 10, 'rows behind them whose clock was right expire')
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
 })
@@ -56,7 +62,10 @@ test('between rows whose clock was right, one whose was not stays', async (t) =>
   await rig.append(5, {}, (index) => `after ${index}`)
   rig.clock.suspend(3 * DAY)
   for (let hour = 0; hour < 5; hour++) await rig.tick(3_600_000)
-  assert.deepEqual((await rig.readAll('normal')).map(textOf), Array.from({ length: 5 }, (_, index) => `unsure ${index}`))
+  assert.deepEqual(
+    (await rig.readAll('normal')).map(textOf),
+    Array.from({ length: 5 }, (_, index) => `unsure ${index}`),
+  )
   assert.equal((await rig.outbox.ledger.totals()).shed.expired?.messages, 10)
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
 })
@@ -108,7 +117,10 @@ test('under a long reader the log stays bounded: intake stands, says why, and go
     for (let index = 0; index < 500; index++) rig.send(`${sent++} ${noise(4_000)}`)
     await rig.commit()
   }
-  assert.match(rig.outbox.state().blockedReason ?? '', /another program reads outbox.db since long ago, and its log has grown to 6\d\.\d MiB: end that program/)
+  assert.match(
+    rig.outbox.state().blockedReason ?? '',
+    /another program reads outbox.db since long ago, and its log has grown to 6\d\.\d MiB: end that program/,
+  )
   const wal = (): number => statSync(join(rig.directory, 'outbox.db-wal')).size
   const then = wal()
   for (let round = 0; round < 5; round++) {
@@ -129,7 +141,7 @@ test('under a long reader the log stays bounded: intake stands, says why, and go
   assert.equal(rig.outbox.state().lanes.normal.messages, sent + 10)
 })
 
-test('another program\'s write lock makes the outbox wait, not fail', async (t) => {
+test("another program's write lock makes the outbox wait, not fail", async (t) => {
   const rig = await new StoreRig().start(t)
   await rig.append(5)
   const other = new BetterSqlite(join(rig.directory, 'outbox.db'))
@@ -282,17 +294,29 @@ test('an epoch is made by the first append of a start, and forgotten when its ro
   const epochs = await rig.outbox.epochs()
   const second = rig.outbox.state().epoch ?? ''
   assert.notEqual(second, first)
-  assert.deepEqual(epochs.map(({ epoch, lanes }) => ({ epoch, lanes })), [
-    { epoch: first, lanes: { normal: { first: 1, last: 10 } } },
-    { epoch: second, lanes: { normal: { first: 11, last: 15 }, urgent: { first: 1, last: 4 } } },
-  ])
+  assert.deepEqual(
+    epochs.map(({ epoch, lanes }) => ({ epoch, lanes })),
+    [
+      { epoch: first, lanes: { normal: { first: 1, last: 10 } } },
+      { epoch: second, lanes: { normal: { first: 11, last: 15 }, urgent: { first: 1, last: 4 } } },
+    ],
+  )
   assert.deepEqual([...new Set((await rig.outbox.readAfter('normal', 0, 1e6)).map((row) => row.epoch))], [first], 'one epoch an answer')
   // A restored backup: Kafka has more of the old epoch than the file has. Nothing of the new one is taken for delivered.
   rig.clock.advance(120_000)
   await rig.outbox.advanceTo([{ lane: 'normal', epoch: first, position: 900 }], [])
   assert.equal(rig.outbox.state().lanes.normal.messages, 5)
-  assert.deepEqual((await rig.outbox.epochs()).map(({ epoch }) => epoch), [second])
-  await rig.outbox.advanceTo([{ lane: 'normal', epoch: first, position: 900 }, { lane: 'normal', epoch: 'ffffffffffffffff', position: 900 }], [])
+  assert.deepEqual(
+    (await rig.outbox.epochs()).map(({ epoch }) => epoch),
+    [second],
+  )
+  await rig.outbox.advanceTo(
+    [
+      { lane: 'normal', epoch: first, position: 900 },
+      { lane: 'normal', epoch: 'ffffffffffffffff', position: 900 },
+    ],
+    [],
+  )
   assert.equal(rig.outbox.state().lanes.normal.messages, 5)
   await rig.outbox.advanceTo([{ lane: 'normal', epoch: second, position: 15 }], [])
   const [own] = await rig.outbox.epochs()
@@ -307,18 +331,36 @@ test('an advance of a newer epoch while older rows are open touches only its own
   await rig.append(10, {}, (index) => `b${index}`)
   await rig.append(10, {}, (index) => `c${index}`)
   const [first = '', second = ''] = (await rig.outbox.epochs()).map(({ epoch }) => epoch)
-  await rig.outbox.advanceTo([], [{ lane: 'normal', epoch: second, position: 23, reason: 'r' }, { lane: 'normal', epoch: second, position: 28, reason: 'r' }])
+  await rig.outbox.advanceTo(
+    [],
+    [
+      { lane: 'normal', epoch: second, position: 23, reason: 'r' },
+      { lane: 'normal', epoch: second, position: 28, reason: 'r' },
+    ],
+  )
   await rig.outbox.advanceTo([{ lane: 'normal', epoch: second, position: 25 }], [])
   assert.equal(rig.outbox.state().lanes.normal.watermark, 0)
-  assert.deepEqual((await rig.readAll('normal')).map((row) => [row.epoch, row.position, textOf(row)]), [
-    ...Array.from({ length: 10 }, (_, index) => [first, index + 1, `a${index}`]),
-    [second, 26, 'c5'], [second, 27, 'c6'], [second, 29, 'c8'], [second, 30, 'c9'],
-  ])
+  assert.deepEqual(
+    (await rig.readAll('normal')).map((row) => [row.epoch, row.position, textOf(row)]),
+    [
+      ...Array.from({ length: 10 }, (_, index) => [first, index + 1, `a${index}`]),
+      [second, 26, 'c5'],
+      [second, 27, 'c6'],
+      [second, 29, 'c8'],
+      [second, 30, 'c9'],
+    ],
+  )
   assert.equal((await rig.outbox.ledger.totals()).delivered.messages, 14)
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
   await rig.restart()
   assert.equal((await rig.readAll('normal')).length, 14)
-  await rig.outbox.advanceTo([{ lane: 'normal', epoch: first, position: 10 }, { lane: 'normal', epoch: second, position: 30 }], [])
+  await rig.outbox.advanceTo(
+    [
+      { lane: 'normal', epoch: first, position: 10 },
+      { lane: 'normal', epoch: second, position: 30 },
+    ],
+    [],
+  )
   assert.equal(rig.outbox.state().lanes.normal.watermark, 30)
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
 })

@@ -12,7 +12,12 @@ import { SETTINGS, silent, textOf } from '../fakes/store-rig.ts'
 
 const [directory = '', prefix = ''] = process.argv.slice(2)
 const clock = new SystemClock()
-const settings = { ...SETTINGS, commit: { maxDelayMs: 3, maxBytes: 1 << 20 }, ledgerMaxDevices: 20, dedupe: { windowMs: 60_000, maxIds: 10_000 } }
+const settings = {
+  ...SETTINGS,
+  commit: { maxDelayMs: 3, maxBytes: 1 << 20 },
+  ledgerMaxDevices: 20,
+  dedupe: { windowMs: 60_000, maxIds: 10_000 },
+}
 const outbox = new Outbox({ dataDir: directory, settings, clock, random: systemRandom, log: silent })
 outbox.ended.catch((error: unknown) => {
   writeSync(1, `e ${String(error)}\n`)
@@ -32,9 +37,19 @@ function submit(): void {
   const messageId = Buffer.alloc(16)
   messageId.write(text.slice(-16))
   outbox.submit({
-    envelope: { device: `dev-${number % 50}`, stream: 'app', topic: 't', payload, receivedMs: clock.wallMs(), clockTrusted: true, bootMs: clock.bootMs() },
+    envelope: {
+      device: `dev-${number % 50}`,
+      stream: 'app',
+      topic: 't',
+      payload,
+      receivedMs: clock.wallMs(),
+      clockTrusted: true,
+      bootMs: clock.bootMs(),
+    },
     verdict: shed === undefined ? { lane: number % 3 === 0 ? 'urgent' : 'normal' } : { shed },
-    bytes: payload.length, qos: 1, messageId,
+    bytes: payload.length,
+    qos: 1,
+    messageId,
     settle: () => lines.push(shed === undefined ? `s ${text}` : 'x'),
   })
 }

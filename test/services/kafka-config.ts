@@ -1,33 +1,33 @@
 /** What a one-node broker listens on. Clients get `client`; the others are for the broker itself and for tools. */
 export interface KafkaPorts {
-  readonly client: number;
+  readonly client: number
   /** The port that the broker names to clients: a proxy's, when one stands in front. */
-  readonly advertised: number;
-  readonly internal: number;
-  readonly controller: number;
+  readonly advertised: number
+  readonly internal: number
+  readonly controller: number
 }
 
 export interface KafkaSasl {
-  readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512';
+  readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
   /** Password by user name. */
-  readonly users: Readonly<Record<string, string>>;
+  readonly users: Readonly<Record<string, string>>
 }
 
 export interface KafkaTls {
   /** One PEM file with the broker's key (PKCS 8) and its certificate chain. */
-  readonly keyAndCertFile: string;
+  readonly keyAndCertFile: string
   /** PEM file with the authorities that client certificates must come from. */
-  readonly clientCaFile?: string;
+  readonly clientCaFile?: string
 }
 
 export interface KafkaSecurity {
-  readonly sasl?: KafkaSasl;
-  readonly tls?: KafkaTls;
+  readonly sasl?: KafkaSasl
+  readonly tls?: KafkaTls
   /** Kafka's own ACLs: whatever is not allowed is denied. Tools on the internal listener may do all. */
-  readonly authorizer?: boolean;
+  readonly authorizer?: boolean
 }
 
-export type KafkaProperties = Readonly<Record<string, string | number | boolean>>;
+export type KafkaProperties = Readonly<Record<string, string | number | boolean>>
 
 // Few partitions for the internal topics: a broker creates them at the first
 // transaction, and fifty of them each take seconds on a small machine.
@@ -51,15 +51,10 @@ const FAST_AND_SMALL: KafkaProperties = {
   'num.io.threads': 4,
   'log.cleaner.dedupe.buffer.size': 8_000_000,
   'log.cleaner.threads': 1,
-};
+}
 
 /** The text of server.properties. `extra` wins over what we set. */
-export function kafkaProperties(
-  dir: string,
-  ports: KafkaPorts,
-  security: KafkaSecurity,
-  extra: KafkaProperties = {},
-): string {
+export function kafkaProperties(dir: string, ports: KafkaPorts, security: KafkaSecurity, extra: KafkaProperties = {}): string {
   const all: KafkaProperties = {
     ...FAST_AND_SMALL,
     'log.dirs': `${dir}/state`,
@@ -68,46 +63,50 @@ export function kafkaProperties(
     ...tlsProperties(security.tls),
     ...authorizerProperties(security.authorizer ?? false),
     ...extra,
-  };
-  return Object.entries(all).map(([key, value]) => `${key}=${value}\n`).join('');
+  }
+  return Object.entries(all)
+    .map(([key, value]) => `${key}=${value}\n`)
+    .join('')
 }
 
 // The broker talks to itself over INTERNAL, in the clear and past any proxy:
 // a fault put on a client's way must not also hit the broker's own requests.
 function listenerProperties(ports: KafkaPorts, security: KafkaSecurity): KafkaProperties {
-  const address = '127.0.0.1';
-  const listeners = { CLIENT: ports.client, INTERNAL: ports.internal, CONTROLLER: ports.controller };
+  const address = '127.0.0.1'
+  const listeners = { CLIENT: ports.client, INTERNAL: ports.internal, CONTROLLER: ports.controller }
   return {
-    listeners: Object.entries(listeners).map(([name, port]) => `${name}://${address}:${port}`).join(','),
+    listeners: Object.entries(listeners)
+      .map(([name, port]) => `${name}://${address}:${port}`)
+      .join(','),
     'advertised.listeners': `CLIENT://${address}:${ports.advertised},INTERNAL://${address}:${ports.internal}`,
     'listener.security.protocol.map': `CLIENT:${clientProtocol(security)},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT`,
     'inter.broker.listener.name': 'INTERNAL',
     'controller.listener.names': 'CONTROLLER',
     'controller.quorum.voters': `1@${address}:${ports.controller}`,
-  };
+  }
 }
 
 function clientProtocol(security: KafkaSecurity): string {
-  if (security.sasl !== undefined) return security.tls === undefined ? 'SASL_PLAINTEXT' : 'SASL_SSL';
-  return security.tls === undefined ? 'PLAINTEXT' : 'SSL';
+  if (security.sasl !== undefined) return security.tls === undefined ? 'SASL_PLAINTEXT' : 'SASL_SSL'
+  return security.tls === undefined ? 'PLAINTEXT' : 'SSL'
 }
 
 function saslProperties(sasl: KafkaSasl | undefined): KafkaProperties {
-  if (sasl === undefined) return {};
-  const prefix = `listener.name.client.${sasl.mechanism.toLowerCase()}.sasl.jaas.config`;
+  if (sasl === undefined) return {}
+  const prefix = `listener.name.client.${sasl.mechanism.toLowerCase()}.sasl.jaas.config`
   return {
     'sasl.enabled.mechanisms': sasl.mechanism,
     [prefix]: sasl.mechanism === 'PLAIN' ? plainLogin(sasl.users) : 'org.apache.kafka.common.security.scram.ScramLoginModule required;',
-  };
+  }
 }
 
 function plainLogin(users: Readonly<Record<string, string>>): string {
-  const entries = Object.entries(users).map(([name, password]) => `user_${name}="${password}"`);
-  return `org.apache.kafka.common.security.plain.PlainLoginModule required ${entries.join(' ')};`;
+  const entries = Object.entries(users).map(([name, password]) => `user_${name}="${password}"`)
+  return `org.apache.kafka.common.security.plain.PlainLoginModule required ${entries.join(' ')};`
 }
 
 function tlsProperties(tls: KafkaTls | undefined): KafkaProperties {
-  if (tls === undefined) return {};
+  if (tls === undefined) return {}
   const trust: KafkaProperties =
     tls.clientCaFile === undefined
       ? {}
@@ -115,20 +114,20 @@ function tlsProperties(tls: KafkaTls | undefined): KafkaProperties {
           'listener.name.client.ssl.truststore.type': 'PEM',
           'listener.name.client.ssl.truststore.location': tls.clientCaFile,
           'listener.name.client.ssl.client.auth': 'required',
-        };
+        }
   return {
     'listener.name.client.ssl.keystore.type': 'PEM',
     'listener.name.client.ssl.keystore.location': tls.keyAndCertFile,
     ...trust,
-  };
+  }
 }
 
 function authorizerProperties(wanted: boolean): KafkaProperties {
-  if (!wanted) return {};
+  if (!wanted) return {}
   return {
     'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
     // Who comes without a name comes over INTERNAL or CONTROLLER: the broker and our tools.
     'super.users': 'User:ANONYMOUS',
     'allow.everyone.if.no.acl.found': false,
-  };
+  }
 }

@@ -1,17 +1,17 @@
-import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { execFile } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
 
-const run = promisify(execFile);
+const run = promisify(execFile)
 
-export const DEFAULT_KAFKA_VERSION = '4.1.0';
+export const DEFAULT_KAFKA_VERSION = '4.1.0'
 
 /** Where the jars of a Kafka version are kept between runs. */
 export function kafkaCacheDir(version: string): string {
-  const cache = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
-  return join(cache, 'edge-gateway', `kafka-${version}`);
+  const cache = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache')
+  return join(cache, 'edge-gateway', `kafka-${version}`)
 }
 
 /**
@@ -19,41 +19,38 @@ export function kafkaCacheDir(version: string): string {
  * Two callers may fetch at once: each fills a folder of its own, and the first rename counts.
  */
 export async function kafkaJars(version: string): Promise<string> {
-  if (!/^[0-9]+(\.[0-9]+)+$/.test(version)) throw new Error(`"${version}" is no Kafka version; write for example 4.1.0`);
-  const target = join(kafkaCacheDir(version), 'libs');
-  if (existsSync(target)) return target;
-  mkdirSync(kafkaCacheDir(version), { recursive: true });
-  const work = mkdtempSync(join(kafkaCacheDir(version), 'fetch-'));
+  if (!/^[0-9]+(\.[0-9]+)+$/.test(version)) throw new Error(`"${version}" is no Kafka version; write for example 4.1.0`)
+  const target = join(kafkaCacheDir(version), 'libs')
+  if (existsSync(target)) return target
+  mkdirSync(kafkaCacheDir(version), { recursive: true })
+  const work = mkdtempSync(join(kafkaCacheDir(version), 'fetch-'))
   try {
-    await fetchJars(version, work);
-    renameOnce(join(work, 'libs'), target);
+    await fetchJars(version, work)
+    renameOnce(join(work, 'libs'), target)
   } finally {
-    rmSync(work, { recursive: true, force: true });
+    rmSync(work, { recursive: true, force: true })
   }
-  return target;
+  return target
 }
 
 /** A rename onto a folder that another caller put there first is no error. */
 export function renameOnce(from: string, to: string): void {
   try {
-    renameSync(from, to);
+    renameSync(from, to)
   } catch (error) {
-    if (!existsSync(to)) throw error;
+    if (!existsSync(to)) throw error
   }
 }
 
 async function fetchJars(version: string, work: string): Promise<void> {
-  process.stderr.write(`fetching Apache Kafka ${version} with Maven\n`);
-  writeFileSync(join(work, 'pom.xml'), pom(version));
-  const args = ['-B', '-q', '-f', join(work, 'pom.xml'), 'dependency:copy-dependencies', '-DincludeScope=runtime'];
+  process.stderr.write(`fetching Apache Kafka ${version} with Maven\n`)
+  writeFileSync(join(work, 'pom.xml'), pom(version))
+  const args = ['-B', '-q', '-f', join(work, 'pom.xml'), 'dependency:copy-dependencies', '-DincludeScope=runtime']
   try {
-    await run('mvn', [...args, `-DoutputDirectory=${join(work, 'libs')}`], { maxBuffer: 16 * 1024 * 1024 });
+    await run('mvn', [...args, `-DoutputDirectory=${join(work, 'libs')}`], { maxBuffer: 16 * 1024 * 1024 })
   } catch (cause) {
-    const output = (cause as { stdout?: string }).stdout ?? '';
-    throw new Error(
-      `Maven could not fetch Kafka ${version}. Check the network and the version.\n${output.slice(0, 2_000)}`,
-      { cause },
-    );
+    const output = (cause as { stdout?: string }).stdout ?? ''
+    throw new Error(`Maven could not fetch Kafka ${version}. Check the network and the version.\n${output.slice(0, 2_000)}`, { cause })
   }
 }
 
@@ -68,5 +65,5 @@ function pom(version: string): string {
     <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
   </dependencies>
 </project>
-`;
+`
 }

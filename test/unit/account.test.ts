@@ -6,7 +6,14 @@ import type { Counted, LedgerTotals } from '../../daemon/ports.ts'
 
 const some = (messages: number): Counted => ({ messages, bytes: messages * 10 })
 const totals = (received: number, delivered: number): LedgerTotals => ({
-  received: some(received), delivered: some(delivered), buffered: some(0), inFlight: some(0), deadLettered: some(0), shed: {}, lost: some(0), exported: some(0),
+  received: some(received),
+  delivered: some(delivered),
+  buffered: some(0),
+  inFlight: some(0),
+  deadLettered: some(0),
+  shed: {},
+  lost: some(0),
+  exported: some(0),
 })
 
 it("the ledger's left side comes from the parsers: a message that the store never saw is missed", async () => {

@@ -17,7 +17,7 @@ test('what is shown as in force is in force: written out, it gives the same sett
   ].join('\n')
   const first = loadText(text)
   const written = first.effective.map(({ path, value }) => path.reduceRight<Json>((inner, step) => ({ [String(step)]: inner }), value))
-  const again = loadText('', { layers: written.map(patch => ({ label: 'shown', patch: patch as { readonly [key: string]: Json } })) })
+  const again = loadText('', { layers: written.map((patch) => ({ label: 'shown', patch: patch as { readonly [key: string]: Json } })) })
   assert.deepEqual(again.settings, first.settings)
 })
 
@@ -39,16 +39,30 @@ test('each value says where it was written', () => {
 
 test('secrets are hidden, paths of secrets are not', () => {
   const shown = redact({
-    url: 'mqtt://user:hunter2@h:1', urls: ['mqtts://u:p@ss@h', 'mqtt://h'], password: 'hunter2', sasl: { clientSecret: 'x', token: 7 },
-    passwordFile: '/etc/p', note: 'mail me@home', passwords: ['x'],
+    url: 'mqtt://user:hunter2@h:1',
+    urls: ['mqtts://u:p@ss@h', 'mqtt://h'],
+    password: 'hunter2',
+    sasl: { clientSecret: 'x', token: 7 },
+    passwordFile: '/etc/p',
+    note: 'mail me@home',
+    passwords: ['x'],
   })
   assert.deepEqual(JSON.parse(JSON.stringify(shown)), {
-    url: 'mqtt://(hidden)@h:1', urls: ['mqtts://(hidden)@h', 'mqtt://h'], password: '(hidden)', sasl: { clientSecret: '(hidden)', token: '(hidden)' },
-    passwordFile: '/etc/p', note: 'mail me@home', passwords: ['(hidden)'],
+    url: 'mqtt://(hidden)@h:1',
+    urls: ['mqtts://(hidden)@h', 'mqtt://h'],
+    password: '(hidden)',
+    sasl: { clientSecret: '(hidden)', token: '(hidden)' },
+    passwordFile: '/etc/p',
+    note: 'mail me@home',
+    passwords: ['(hidden)'],
   })
 })
 
 test('a value that is shown as YAML is read back the same', () => {
   const value = fc.oneof(fc.string(), fc.integer(), fc.boolean(), fc.array(fc.string()))
-  fc.assert(fc.property(value, original => { assert.deepEqual(parse(yamlOf(original)), original) }))
+  fc.assert(
+    fc.property(value, (original) => {
+      assert.deepEqual(parse(yamlOf(original)), original)
+    }),
+  )
 })

@@ -18,7 +18,7 @@ export interface FixtureOptions {
 export function bareHost(options: FixtureOptions = {}): Host {
   return {
     environment: options.environment ?? {},
-    readText: path => path === '/etc/machine-id' ? '0123456789abcdef0123456789abcdef\n' : undefined,
+    readText: (path) => (path === '/etc/machine-id' ? '0123456789abcdef0123456789abcdef\n' : undefined),
     diskBytes: () => options.diskBytes ?? 100 * 2 ** 30,
     ...options.host,
   }
@@ -39,7 +39,7 @@ export function inFolder<T>(text: string | Uint8Array, options: FixtureOptions, 
 
 /** Loads a text as config.yaml. */
 export function loadText(text: string | Uint8Array, options: FixtureOptions = {}): LoadedConfig {
-  return inFolder(text, options, path => loadConfig(path, options.layers ?? [], bareHost(options)))
+  return inFolder(text, options, (path) => loadConfig(path, options.layers ?? [], bareHost(options)))
 }
 
 /** The lines of the error, with the folder taken away; none when it loads. */
@@ -58,5 +58,8 @@ export function errorsOf(text: string | Uint8Array, options: FixtureOptions = {}
 /** The lines of the warnings, with the folder taken away. */
 export function warningsOf(text: string, options: FixtureOptions = {}): readonly string[] {
   return inFolder(text, options, (path, folder) =>
-    loadConfig(path, options.layers ?? [], bareHost(options)).warnings.map(problem => formatProblem(problem).replaceAll(`${folder}/`, '')))
+    loadConfig(path, options.layers ?? [], bareHost(options)).warnings.map((problem) =>
+      formatProblem(problem).replaceAll(`${folder}/`, ''),
+    ),
+  )
 }

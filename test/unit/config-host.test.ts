@@ -7,8 +7,11 @@ const MACHINE = { '/etc/machine-id': '0123456789abcdef0123456789abcdef\n' }
 const DMI = '/sys/class/dmi/id/product_serial'
 const TREE = '/proc/device-tree/serial-number'
 
-function derive(files: Readonly<Record<string, string>>, environment: Readonly<Record<string, string>> = {}): ReturnType<typeof deriveGatewayId> {
-  return deriveGatewayId({ environment, readText: path => files[path] })
+function derive(
+  files: Readonly<Record<string, string>>,
+  environment: Readonly<Record<string, string>> = {},
+): ReturnType<typeof deriveGatewayId> {
+  return deriveGatewayId({ environment, readText: (path) => files[path] })
 }
 
 test('the board comes before the card, and the id is always the same', () => {
@@ -20,19 +23,37 @@ test('the board comes before the card, and the id is always the same', () => {
 test('a serial that systemd hands over gives the id that root would see', () => {
   const handed = derive({ '/run/credentials/x/board-serial': 'PF2ABC12\n', ...MACHINE }, { CREDENTIALS_DIRECTORY: '/run/credentials/x' })
   assert.equal(handed?.id, derive({ [DMI]: 'PF2ABC12\n' })?.id)
-  assert.equal(derive({ '/run/credentials/x/board-serial': '\n', ...MACHINE }, { CREDENTIALS_DIRECTORY: '/run/credentials/x' })?.source, '/etc/machine-id')
+  assert.equal(
+    derive({ '/run/credentials/x/board-serial': '\n', ...MACHINE }, { CREDENTIALS_DIRECTORY: '/run/credentials/x' })?.source,
+    '/etc/machine-id',
+  )
 })
 
 test('a placeholder is no serial number', () => {
-  for (const junk of ['To be filled by O.E.M.', 'To Be Filled By OEM', 'Default string', 'None', 'Not Specified', 'System Serial Number', '0000000000', 'XXXXXXXX', '0123456789', 'N/A', '', '   \n', '0']) {
+  for (const junk of [
+    'To be filled by O.E.M.',
+    'To Be Filled By OEM',
+    'Default string',
+    'None',
+    'Not Specified',
+    'System Serial Number',
+    '0000000000',
+    'XXXXXXXX',
+    '0123456789',
+    'N/A',
+    '',
+    '   \n',
+    '0',
+  ]) {
     assert.equal(derive({ [DMI]: junk, ...MACHINE })?.source, '/etc/machine-id', junk)
   }
 })
 
 test('without anything to go by, the id must be written', () => {
   assert.equal(derive({ '/etc/machine-id': 'uninitialized\n', '/etc/hostname': 'box' }), undefined)
-  assert.deepEqual(errorsOf('', { host: { readText: () => undefined } }),
-    ['config.yaml: gateway.id: this box has neither a serial number nor /etc/machine-id to take a name from; write gateway: { id: … }'])
+  assert.deepEqual(errorsOf('', { host: { readText: () => undefined } }), [
+    'config.yaml: gateway.id: this box has neither a serial number nor /etc/machine-id to take a name from; write gateway: { id: … }',
+  ])
   assert.equal(loadText('gateway: { id: gw-1 }', { host: { readText: () => undefined } }).settings.gateway.id, 'gw-1')
 })
 

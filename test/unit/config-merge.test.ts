@@ -24,7 +24,9 @@ const RFC_EXAMPLES: readonly (readonly [string, string, string])[] = [
 
 const json = (): fc.Arbitrary<Json> => fc.jsonValue({ maxDepth: 4 }) as fc.Arbitrary<Json>
 /** Key order is no part of the meaning. */
-const same = (a: Json, b: Json): void => { assert.deepEqual(JSON.parse(JSON.stringify(a)), JSON.parse(JSON.stringify(b))) }
+const same = (a: Json, b: Json): void => {
+  assert.deepEqual(JSON.parse(JSON.stringify(a)), JSON.parse(JSON.stringify(b)))
+}
 
 for (const [original, patch, result] of RFC_EXAMPLES) {
   test(`RFC 7396: ${original} patched with ${patch} is ${result}`, () => {
@@ -33,26 +35,36 @@ for (const [original, patch, result] of RFC_EXAMPLES) {
 }
 
 test('a patch applied twice is a patch applied once', () => {
-  fc.assert(fc.property(json(), json(), (target, patch) => {
-    const once = mergePatch(target, patch)
-    same(mergePatch(once, patch), once)
-  }))
+  fc.assert(
+    fc.property(json(), json(), (target, patch) => {
+      const once = mergePatch(target, patch)
+      same(mergePatch(once, patch), once)
+    }),
+  )
 })
 
 test('neither argument is changed', () => {
-  fc.assert(fc.property(json(), json(), (target, patch) => {
-    const before = JSON.stringify([target, patch])
-    mergePatch(target, patch)
-    assert.equal(JSON.stringify([target, patch]), before)
-  }))
+  fc.assert(
+    fc.property(json(), json(), (target, patch) => {
+      const before = JSON.stringify([target, patch])
+      mergePatch(target, patch)
+      assert.equal(JSON.stringify([target, patch]), before)
+    }),
+  )
 })
 
 test('every value of a patch without null stands in the result, and null removes', () => {
-  fc.assert(fc.property(fc.dictionary(fc.string(), json()), fc.dictionary(fc.string(), fc.oneof(fc.constant(null), fc.string())), (target, patch) => {
-    const merged = mergePatch(target, patch)
-    for (const [key, value] of Object.entries(patch)) assert.equal(valueAt(merged, [key]), value === null ? undefined : value)
-    for (const key of Object.keys(target)) if (!Object.hasOwn(patch, key)) assert.ok(valueAt(merged, [key]) !== undefined)
-  }))
+  fc.assert(
+    fc.property(
+      fc.dictionary(fc.string(), json()),
+      fc.dictionary(fc.string(), fc.oneof(fc.constant(null), fc.string())),
+      (target, patch) => {
+        const merged = mergePatch(target, patch)
+        for (const [key, value] of Object.entries(patch)) assert.equal(valueAt(merged, [key]), value === null ? undefined : value)
+        for (const key of Object.keys(target)) if (!Object.hasOwn(patch, key)) assert.ok(valueAt(merged, [key]) !== undefined)
+      },
+    ),
+  )
 })
 
 test('a key named __proto__ is a key like any other and reaches no prototype', () => {

@@ -28,7 +28,7 @@ interface JsonSchema {
 
 /** Every property with its path, through maps, lists and alternatives. */
 function* properties(schema: JsonSchema, path: readonly string[]): Iterable<{ path: readonly string[]; schema: JsonSchema }> {
-  for (const one of [...schema.anyOf ?? [], ...schema.oneOf ?? []]) yield* properties(one, path)
+  for (const one of [...(schema.anyOf ?? []), ...(schema.oneOf ?? [])]) yield* properties(one, path)
   for (const [key, below] of Object.entries(schema.properties ?? {})) {
     yield { path: [...path, key], schema: below }
     yield* properties(below, [...path, key])
@@ -45,7 +45,7 @@ test('the JSON Schema in the repository is the one of the code (npm run schema)'
 
 test('every key has a description, and the JSON Schema has every key', () => {
   for (const [path, schema] of described) assert.match(schema.description ?? '', /^[A-Z0-9a-z].*\.$/, path)
-  const keys = allPaths(configSchema).map(path => path.join('.'))
+  const keys = allPaths(configSchema).map((path) => path.join('.'))
   assert.deepEqual([...new Set(keys)].sort(), [...described.keys()].sort())
   assert.ok(keys.length > 100)
 })
@@ -55,7 +55,13 @@ test('the example validates, by the program and by the JSON Schema', () => {
   assert.deepEqual(warnings, [])
   const shipped = z.fromJSONSchema(jsonSchema as Parameters<typeof z.fromJSONSchema>[0])
   assert.equal(shipped.safeParse(parse(example)).success, true)
-  for (const bad of ['gateway: { idd: a }', 'limits: { perDevice: { burst: 5 } }', 'log: { level: loud }', 'buffer: { maxBytes: 5 MB }', 'mqtt: { listen: { a: {} } }']) {
+  for (const bad of [
+    'gateway: { idd: a }',
+    'limits: { perDevice: { burst: 5 } }',
+    'log: { level: loud }',
+    'buffer: { maxBytes: 5 MB }',
+    'mqtt: { listen: { a: {} } }',
+  ]) {
     assert.equal(shipped.safeParse(parse(bad)).success, false, bad)
     assert.notDeepEqual(errorsOf(bad), [], bad)
   }
@@ -63,8 +69,13 @@ test('the example validates, by the program and by the JSON Schema', () => {
 
 test('every key stands in the example, in force or as a comment', () => {
   const value = parse(example) as Json
-  const missing = allPaths(configSchema).filter(path => path.at(-1) !== '*' && !isInForce(value, path) && !isCommented(String(path.at(-1))))
-  assert.deepEqual(missing.map(path => path.join('.')), [])
+  const missing = allPaths(configSchema).filter(
+    (path) => path.at(-1) !== '*' && !isInForce(value, path) && !isCommented(String(path.at(-1))),
+  )
+  assert.deepEqual(
+    missing.map((path) => path.join('.')),
+    [],
+  )
 })
 
 function isInForce(value: Json | undefined, [step, ...rest]: readonly string[]): boolean {
@@ -80,10 +91,12 @@ function isCommented(key: string): boolean {
 test('every default that the example states is the true one', () => {
   const { fragment } = parseFragment('example', example, {})
   assert.ok(fragment)
-  const stated = new Map(example.split('\n').flatMap((line, index) => {
-    const text = /default: (.*)$/.exec(line)?.[1]
-    return text === undefined ? [] : [[index + 1, text] as const]
-  }))
+  const stated = new Map(
+    example.split('\n').flatMap((line, index) => {
+      const text = /default: (.*)$/.exec(line)?.[1]
+      return text === undefined ? [] : [[index + 1, text] as const]
+    }),
+  )
   let checked = 0
   for (const { path, line } of keyLines(parse(example) as Json, [])) {
     const text = stated.get(line)
@@ -162,8 +175,14 @@ metrics: { listen: "127.0.0.1:9464" }
 page: { listen: off, passwordFile: /etc/edge-gateway/page.passwd }
 log: { level: info }
 `)
-  assert.deepEqual(settings.limits.overrides, [{ name: 'cameras', devices: 'cam-*', messagesPerSecond: 1000, bytesPerSecond: 262_144, burstMs: 5_000 }])
-  assert.deepEqual(settings.limits.severity, { from: { kind: 'json', pointer: ['level'] }, urgent: ['error', 'fatal'], reserveFraction: 0.2 })
+  assert.deepEqual(settings.limits.overrides, [
+    { name: 'cameras', devices: 'cam-*', messagesPerSecond: 1000, bytesPerSecond: 262_144, burstMs: 5_000 },
+  ])
+  assert.deepEqual(settings.limits.severity, {
+    from: { kind: 'json', pointer: ['level'] },
+    urgent: ['error', 'fatal'],
+    reserveFraction: 0.2,
+  })
   assert.equal(settings.kafka?.uplinkBytesPerSecond, Infinity)
   assert.deepEqual(settings.kafka?.allowedTopics, ['device-logs'])
   assert.equal(settings.mqtt.connect['plant']?.sessionExpiryMs, 604_800_000)

@@ -11,7 +11,11 @@ import type { Log, Route } from '../../daemon/ports.ts'
 const silent: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined }
 const routes: readonly Route[] = [
   { method: 'GET', path: '/status', run: () => ({ status: 200, body: { fine: true } }) },
-  { method: 'POST', path: '/dead-letters/:id/drop', run: ({ params, query }) => ({ status: 200, body: { id: params['id'], why: query.get('why') } }) },
+  {
+    method: 'POST',
+    path: '/dead-letters/:id/drop',
+    run: ({ params, query }) => ({ status: 200, body: { id: params['id'], why: query.get('why') } }),
+  },
   { method: 'GET', path: '/fault', run: () => Promise.reject(new Error('the ledger could not be read')) },
 ]
 
@@ -52,12 +56,18 @@ describe('the control socket', () => {
 
   it('says in words what it has not, and what failed', async () => {
     await endpoint.start()
-    await assert.rejects(client.get('/nothing'), (error) => error instanceof GatewayError && error.kind === 'rejected' && /nothing at GET \/nothing/.test(error.message))
+    await assert.rejects(
+      client.get('/nothing'),
+      (error) => error instanceof GatewayError && error.kind === 'rejected' && /nothing at GET \/nothing/.test(error.message),
+    )
     await assert.rejects(client.get('/fault'), /the ledger could not be read/)
   })
 
   it('tells a daemon that is down from one that refuses', async () => {
-    await assert.rejects(client.get('/status'), (error) => error instanceof GatewayError && error.kind === 'transient' && /not running/.test(error.message))
+    await assert.rejects(
+      client.get('/status'),
+      (error) => error instanceof GatewayError && error.kind === 'transient' && /not running/.test(error.message),
+    )
   })
 
   it('refuses a path that the kernel would cut off', async () => {
@@ -69,7 +79,10 @@ describe('the control socket', () => {
     const first = new HttpEndpoint('metrics', { host: '127.0.0.1', port: 0 }, routes, silent)
     await first.start()
     const second = new HttpEndpoint('metrics', { host: '127.0.0.1', port: first.port ?? 0 }, routes, silent)
-    await assert.rejects(second.start(), (error) => error instanceof GatewayError && error.remedy === 'stop the other program, or choose another port')
+    await assert.rejects(
+      second.start(),
+      (error) => error instanceof GatewayError && error.remedy === 'stop the other program, or choose another port',
+    )
     await first.stop()
   })
 })

@@ -12,18 +12,45 @@ describe('intake: envelope', () => {
     clock.advance(1234)
     const payload = Buffer.from([0, 0xff, 10, 13])
     offer('', '', {
-      topic: 'berlin/cam 1/App', payload, qos: 2, exchange: 'c\x007', contentType: 'text/plain',
-      userProperties: [['a', '1'], ['traceparent', TRACE], ['a', '2']],
+      topic: 'berlin/cam 1/App',
+      payload,
+      qos: 2,
+      exchange: 'c\x007',
+      contentType: 'text/plain',
+      userProperties: [
+        ['a', '1'],
+        ['traceparent', TRACE],
+        ['a', '2'],
+      ],
     })
     const entry = outbox.submitted[0] ?? assert.fail()
-    assert.deepEqual({ ...entry, settle: undefined }, {
-      envelope: {
-        device: 'cam 1', stream: 'App', parts: { site: 'berlin' }, topic: 'berlin/cam 1/App', payload,
-        receivedMs: clock.wallMs(), clockTrusted: true, bootMs: clock.bootMs(), contentType: 'text/plain', traceparent: TRACE,
-        userProperties: [['a', '1'], ['traceparent', TRACE], ['a', '2']],
+    assert.deepEqual(
+      { ...entry, settle: undefined },
+      {
+        envelope: {
+          device: 'cam 1',
+          stream: 'App',
+          parts: { site: 'berlin' },
+          topic: 'berlin/cam 1/App',
+          payload,
+          receivedMs: clock.wallMs(),
+          clockTrusted: true,
+          bootMs: clock.bootMs(),
+          contentType: 'text/plain',
+          traceparent: TRACE,
+          userProperties: [
+            ['a', '1'],
+            ['traceparent', TRACE],
+            ['a', '2'],
+          ],
+        },
+        verdict: { lane: 'normal' },
+        bytes: 4,
+        qos: 2,
+        exchange: 'c\x007',
+        settle: undefined,
       },
-      verdict: { lane: 'normal' }, bytes: 4, qos: 2, exchange: 'c\x007', settle: undefined,
-    })
+    )
   })
 
   it('has no empty members, and no payload when it is shed', async () => {
@@ -31,9 +58,22 @@ describe('intake: envelope', () => {
     offer('d1')
     offer('d1', 'secret', { retained: true, userProperties: [['a', 'b']] })
     offer('d1', 'cut', { refused: { reason: 'oversize', bytes: 4711 } })
-    assert.deepEqual(outbox.submitted.map(({ envelope }) => Object.keys(envelope)), Array(3).fill(['device', 'stream', 'topic', 'payload', 'receivedMs', 'clockTrusted', 'bootMs']))
-    assert.deepEqual(outbox.submitted.map(({ envelope, bytes }) => [envelope.payload.length, bytes]), [[6, 6], [0, 6], [0, 4711]])
-    assert.deepEqual(outbox.submitted.map((entry) => Object.keys(entry)), Array(3).fill(['envelope', 'verdict', 'bytes', 'qos', 'settle']))
+    assert.deepEqual(
+      outbox.submitted.map(({ envelope }) => Object.keys(envelope)),
+      Array(3).fill(['device', 'stream', 'topic', 'payload', 'receivedMs', 'clockTrusted', 'bootMs']),
+    )
+    assert.deepEqual(
+      outbox.submitted.map(({ envelope, bytes }) => [envelope.payload.length, bytes]),
+      [
+        [6, 6],
+        [0, 6],
+        [0, 4711],
+      ],
+    )
+    assert.deepEqual(
+      outbox.submitted.map((entry) => Object.keys(entry)),
+      Array(3).fill(['envelope', 'verdict', 'bytes', 'qos', 'settle']),
+    )
   })
 })
 
@@ -53,7 +93,10 @@ describe('intake: backpressure', () => {
     assert.ok(one.held, '75 are still on their way')
     outbox.commit(1)
     assert.equal(one.told.length, 2)
-    assert.deepEqual(two.told.map((text) => text.split(':')[0]), ['hold', 'release'])
+    assert.deepEqual(
+      two.told.map((text) => text.split(':')[0]),
+      ['hold', 'release'],
+    )
     assert.equal(intake.counters().held, undefined)
     outbox.commit()
     assert.deepEqual(intake.counters().inFlight, { messages: 0, bytes: 0 })
@@ -165,7 +208,9 @@ describe('intake: backpressure', () => {
 describe('intake: one message never stops the others', () => {
   it('log path 11: unparseable payloads leak nothing of the in-flight window', async () => {
     const { offer, outbox, intake } = await startIntake({
-      dedupeFrom: 'json:/id', severity: { from: 'json:/level', urgent: ['error'], reserveShare: 0 }, limits: { inFlight: { messages: 50, bytes: 10_000 } },
+      dedupeFrom: 'json:/id',
+      severity: { from: 'json:/level', urgent: ['error'], reserveShare: 0 },
+      limits: { inFlight: { messages: 50, bytes: 10_000 } },
     })
     const source = new FakeSource()
     intake.add(source)
@@ -184,7 +229,11 @@ describe('intake: one message never stops the others', () => {
     const perDevice = { messagesPerSecond: 3, bytesPerSecond: Infinity, burstMs: 1000 }
     const { offer, outbox, intake, notices } = await startIntake(
       { dedupeFrom: 'json:/id', limits: { perDevice }, severity: { from: 'none', urgent: [], reserveShare: 0 } },
-      { hash: () => { throw new Error('no hash today') } },
+      {
+        hash: () => {
+          throw new Error('no hash today')
+        },
+      },
     )
     for (let index = 0; index < 5; index++) offer('d1', '{"id":1}')
     assert.deepEqual([outbox.inLane('normal').length, outbox.inLane('deferred').length], [3, 2])
@@ -195,13 +244,26 @@ describe('intake: one message never stops the others', () => {
   it('keeps a message that we fail to look at at all, in the normal lane, under its own name', async () => {
     const { offer, outbox, intake } = await startIntake()
     const broken = { userProperties: [null] as unknown as NonNullable<Delivery['userProperties']> }
-    const kept = [offer('d1', 'x', broken), offer('d2', 'x', { ...broken, identity: 'd1' }), offer('d1', 'x', { ...broken, refused: { reason: 'oversize', bytes: 9 } })]
+    const kept = [
+      offer('d1', 'x', broken),
+      offer('d2', 'x', { ...broken, identity: 'd1' }),
+      offer('d1', 'x', { ...broken, refused: { reason: 'oversize', bytes: 9 } }),
+    ]
     const next = offer('d1')
     outbox.commit()
-    assert.deepEqual(outbox.committed.map(({ envelope, verdict }) => [envelope.device, verdict]), [
-      ['d1', { lane: 'normal' }], ['d1', { shed: 'not-own-topic' }], ['d1', { shed: 'oversize' }], ['d1', { lane: 'normal' }],
-    ])
-    assert.deepEqual([...kept, next].map((one) => one.settled()), [1, 1, 1, 1])
+    assert.deepEqual(
+      outbox.committed.map(({ envelope, verdict }) => [envelope.device, verdict]),
+      [
+        ['d1', { lane: 'normal' }],
+        ['d1', { shed: 'not-own-topic' }],
+        ['d1', { shed: 'oversize' }],
+        ['d1', { lane: 'normal' }],
+      ],
+    )
+    assert.deepEqual(
+      [...kept, next].map((one) => one.settled()),
+      [1, 1, 1, 1],
+    )
     assert.equal(intake.counters().faults, 1)
     assert.deepEqual(intake.counters().inFlight, { messages: 0, bytes: 0 })
     assert.equal(intake.counters().received.messages, 4)
@@ -215,7 +277,10 @@ describe('intake: notices', () => {
       offer('d1', 'x', { topic: `nowhere/${index}` })
       offer('d1', 'x', { identity: 'd2' })
     }
-    assert.deepEqual(['malformed-topic', 'not-own-topic'].map((kind) => notices.filter((one) => one.kind === kind).length), [5, 5])
+    assert.deepEqual(
+      ['malformed-topic', 'not-own-topic'].map((kind) => notices.filter((one) => one.kind === kind).length),
+      [5, 5],
+    )
     assert.equal(notices.length, 10)
     clock.advance(60_000)
     offer('d1', 'x', { topic: 'nowhere' })

@@ -25,7 +25,8 @@ describe('severity from JSON', () => {
   })
 
   it('reads numbers as pino and syslog give them', () => {
-    for (const level of [50, 55, 60, 100, 0, 1, 2, 3, '3', '50']) assert.ok(isUrgent('json:/level', JSON.stringify({ level })), String(level))
+    for (const level of [50, 55, 60, 100, 0, 1, 2, 3, '3', '50'])
+      assert.ok(isUrgent('json:/level', JSON.stringify({ level })), String(level))
     for (const level of [40, 49, 10, 4, 7, 8, 9, -1, 2.5, 1e300, '40', '4', '0050', '']) {
       assert.equal(isUrgent('json:/level', JSON.stringify({ level })), level === 1e300, String(level))
     }
@@ -47,7 +48,18 @@ describe('severity from JSON', () => {
   })
 
   it('log path 11: what is no JSON is not urgent, and never a fault', () => {
-    const odd = ['', '{', '"error"', 'level=error', '{"level":"error"', '{"level":"error', 'null', '[]', '{"level":"error"}}', '\uFEFF{"level":"error"}']
+    const odd = [
+      '',
+      '{',
+      '"error"',
+      'level=error',
+      '{"level":"error"',
+      '{"level":"error',
+      'null',
+      '[]',
+      '{"level":"error"}}',
+      '\uFEFF{"level":"error"}',
+    ]
     for (const payload of odd) assert.ok(!isUrgent('json:/level', payload), payload)
     assert.ok(!isUrgent('json:/level', Uint8Array.from([0x7b, 0xff, 0xfe])))
     assert.ok(!isUrgent('json:/level', `{"level":"error","x":"${'x'.repeat(SEVERITY_JSON_BYTES_AT_MOST)}"}`), 'too long to be parsed')
@@ -55,20 +67,29 @@ describe('severity from JSON', () => {
   })
 
   it('gives with its quick look what parsing alone would give', () => {
-    const level = fc.oneof(fc.constantFrom('error', 'INFO', 'fatal', 'err\u006Fr', '\\', 'é', 'ERROR '), fc.integer({ min: -5, max: 70 }), fc.jsonValue({ maxDepth: 1 }))
+    const level = fc.oneof(
+      fc.constantFrom('error', 'INFO', 'fatal', 'err\u006Fr', '\\', 'é', 'ERROR '),
+      fc.integer({ min: -5, max: 70 }),
+      fc.jsonValue({ maxDepth: 1 }),
+    )
     const json = fc.record({ level, other: level, log: fc.record({ level }) }, { requiredKeys: [] })
-    fc.assert(fc.property(json, fc.constantFrom(0, 2), (value, space) => {
-      const text = JSON.stringify(value, null, space)
-      // An array index is never looked for by its name: `/0/…` takes the way without the quick look.
-      assert.equal(isUrgent('json:/level', text), isUrgent('json:/0', JSON.stringify([value.level], null, space)))
-    }), { numRuns: 1000 })
+    fc.assert(
+      fc.property(json, fc.constantFrom(0, 2), (value, space) => {
+        const text = JSON.stringify(value, null, space)
+        // An array index is never looked for by its name: `/0/…` takes the way without the quick look.
+        assert.equal(isUrgent('json:/level', text), isUrgent('json:/0', JSON.stringify([value.level], null, space)))
+      }),
+      { numRuns: 1000 },
+    )
   })
 })
 
 describe('severity from a syslog priority', () => {
   it('reads what RFC 5424 and RFC 3164 put in front', () => {
-    for (const line of ['<11>1 2026-11-24T12:00:00Z host app - - - x', '<34>Oct 11 22:14:15 mymachine su: x', '<0>x', '<187>x']) assert.ok(isUrgent('syslog', line), line)
-    for (const line of ['<12>warn', '<191>debug', '<192>x', '<999>', '<>x', '<1', '<1234>x', '<-1>', ' <11>x', 'x<11>', '<1a>', '']) assert.ok(!isUrgent('syslog', line), line)
+    for (const line of ['<11>1 2026-11-24T12:00:00Z host app - - - x', '<34>Oct 11 22:14:15 mymachine su: x', '<0>x', '<187>x'])
+      assert.ok(isUrgent('syslog', line), line)
+    for (const line of ['<12>warn', '<191>debug', '<192>x', '<999>', '<>x', '<1', '<1234>x', '<-1>', ' <11>x', 'x<11>', '<1a>', ''])
+      assert.ok(!isUrgent('syslog', line), line)
     assert.ok(isUrgent('syslog', '<12>x', ['warning']) && isUrgent('syslog', '<8>x', ['emerg']) && !isUrgent('syslog', '<9>x', ['emerg']))
   })
 })
@@ -81,7 +102,11 @@ describe('severity settings', () => {
 
   it('say what to write instead', () => {
     for (const from of ['json:', 'json:level', 'json:/', 'json:/a~2', 'xml:/level', '', 'pattern:(', 'JSON:/level']) {
-      assert.throws(() => isUrgent(from, ''), (error) => error instanceof GatewayError && error.kind === 'rejected' && (error.remedy ?? '') !== '', from)
+      assert.throws(
+        () => isUrgent(from, ''),
+        (error) => error instanceof GatewayError && error.kind === 'rejected' && (error.remedy ?? '') !== '',
+        from,
+      )
     }
     assert.equal(urgencyTest({ from: 'none', urgent: ['error'], reserveShare: 0 }), undefined)
   })

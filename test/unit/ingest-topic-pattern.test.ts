@@ -62,24 +62,51 @@ describe('topic pattern', () => {
   })
 
   it('says what to write instead of a wrong pattern', () => {
-    const wrong = ['', 'devices/+/logs', 'a/{device', 'a/dev-{device}', 'a/{device}/{device}', '#/{device}', '{rest...}/{device}', 'a/{device...}', 'a/{device}/b#', '$share/g/{device}', 'a/{1}/{device}']
+    const wrong = [
+      '',
+      'devices/+/logs',
+      'a/{device',
+      'a/dev-{device}',
+      'a/{device}/{device}',
+      '#/{device}',
+      '{rest...}/{device}',
+      'a/{device...}',
+      'a/{device}/b#',
+      '$share/g/{device}',
+      'a/{1}/{device}',
+    ]
     for (const pattern of wrong) {
-      assert.throws(() => new TopicPattern({ name: 'x', pattern }), (error) => {
-        assert.ok(error instanceof GatewayError && error.kind === 'rejected' && (error.remedy ?? '').length > 10)
-        assert.match(error.message, /^mqtt\.topics\.x\.pattern/)
-        return true
-      }, pattern)
+      assert.throws(
+        () => new TopicPattern({ name: 'x', pattern }),
+        (error) => {
+          assert.ok(error instanceof GatewayError && error.kind === 'rejected' && (error.remedy ?? '').length > 10)
+          assert.match(error.message, /^mqtt\.topics\.x\.pattern/)
+          return true
+        },
+        pattern,
+      )
     }
   })
 
   it('agrees with the definition, level by level', () => {
     const word = fc.constantFrom('a', 'b', '', '$c', 'é')
     const part = fc.constantFrom('a', 'b', '+', '{one}', '')
-    fc.assert(fc.property(fc.array(part, { maxLength: 4 }), fc.constantFrom('', '#', '{rest...}'), fc.array(word, { minLength: 1, maxLength: 6 }), (head, tail, topicLevels) => {
-      const levels = ['{device}', ...head.map((level, index) => (level === '{one}' ? `{n${index}}` : level)), ...(tail === '' ? [] : [tail])]
-      const pattern = new TopicPattern({ name: 'p', pattern: levels.join('/') })
-      assert.equal(pattern.match(topicLevels.join('/')) !== undefined, matchesByDefinition(pattern.toFilter().split('/'), topicLevels))
-    }))
+    fc.assert(
+      fc.property(
+        fc.array(part, { maxLength: 4 }),
+        fc.constantFrom('', '#', '{rest...}'),
+        fc.array(word, { minLength: 1, maxLength: 6 }),
+        (head, tail, topicLevels) => {
+          const levels = [
+            '{device}',
+            ...head.map((level, index) => (level === '{one}' ? `{n${index}}` : level)),
+            ...(tail === '' ? [] : [tail]),
+          ]
+          const pattern = new TopicPattern({ name: 'p', pattern: levels.join('/') })
+          assert.equal(pattern.match(topicLevels.join('/')) !== undefined, matchesByDefinition(pattern.toFilter().split('/'), topicLevels))
+        },
+      ),
+    )
   })
 })
 

@@ -12,20 +12,32 @@ import { Tap } from '../../adapters/kafka/tap.ts'
 import type { KafkaRecord } from '../../daemon/ports.ts'
 
 describe('the partition of a key', () => {
-  it('hashes as Java\'s client does (the vectors of its UtilsTest)', () => {
+  it("hashes as Java's client does (the vectors of its UtilsTest)", () => {
     const vectors: [string, number][] = [
-      ['21', -973932308], ['foobar', -790332482], ['a-little-bit-long-string', -985981536],
-      ['a-little-bit-longer-string', -1486304829], ['lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8', -58897971], ['abc', 479470107],
+      ['21', -973932308],
+      ['foobar', -790332482],
+      ['a-little-bit-long-string', -985981536],
+      ['a-little-bit-longer-string', -1486304829],
+      ['lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8', -58897971],
+      ['abc', 479470107],
     ]
     for (const [key, hash] of vectors) assert.equal(murmur2(Buffer.from(key)), hash, key)
   })
 
-  it('is the one that kafkajs\'s Java-compatible partitioner gives to any key', () => {
+  it("is the one that kafkajs's Java-compatible partitioner gives to any key", () => {
     const partitioner = Partitioners.DefaultPartitioner()
-    fc.assert(fc.property(fc.string({ unit: 'binary', minLength: 1 }), fc.integer({ min: 1, max: 500 }), (key, partitions) => {
-      const partitionMetadata = Array.from({ length: partitions }, (_, partitionId) => ({ partitionId, leader: 1, isr: [], replicas: [], partitionErrorCode: 0 }))
-      assert.equal(partitionFor(key, partitions), partitioner({ topic: 't', partitionMetadata, message: { key, value: '' } }))
-    }))
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary', minLength: 1 }), fc.integer({ min: 1, max: 500 }), (key, partitions) => {
+        const partitionMetadata = Array.from({ length: partitions }, (_, partitionId) => ({
+          partitionId,
+          leader: 1,
+          isr: [],
+          replicas: [],
+          partitionErrorCode: 0,
+        }))
+        assert.equal(partitionFor(key, partitions), partitioner({ topic: 't', partitionMetadata, message: { key, value: '' } }))
+      }),
+    )
   })
 })
 
@@ -60,11 +72,16 @@ function chunks(bytes: Buffer, sizes: readonly number[]): Buffer[] {
 describe('frames', () => {
   it('come out whole, however the stream is cut', () => {
     const bodies = fc.array(fc.uint8Array({ minLength: 4, maxLength: 40 }), { maxLength: 8 })
-    fc.assert(fc.property(bodies, fc.array(fc.integer({ min: 1, max: 30 })), (given, sizes) => {
-      const splitter = new FrameSplitter()
-      const frames = chunks(framed(...given.map((body) => Buffer.from(body))), sizes).flatMap((chunk) => splitter.push(chunk))
-      assert.deepEqual(frames, given.map((body) => Buffer.from(body)))
-    }))
+    fc.assert(
+      fc.property(bodies, fc.array(fc.integer({ min: 1, max: 30 })), (given, sizes) => {
+        const splitter = new FrameSplitter()
+        const frames = chunks(framed(...given.map((body) => Buffer.from(body))), sizes).flatMap((chunk) => splitter.push(chunk))
+        assert.deepEqual(
+          frames,
+          given.map((body) => Buffer.from(body)),
+        )
+      }),
+    )
   })
 
   it('are refused when they are none, and fields end where the answer does', () => {
@@ -88,12 +105,36 @@ function ask(socket: FakeSocket, apiKey: number, version: number, correlationId:
 
 describe('the tap', () => {
   const zero = Buffer.alloc(64)
-  const produced = (code: number): Buffer => Buffer.concat([int32(1), text('t'), int32(2), int32(0), int16(0), zero.subarray(0, 24), int32(7), int16(code), zero.subarray(0, 24)])
-  const partitions = (...codes: number[]): Buffer => Buffer.concat([int32(0), int32(codes.length), ...codes.flatMap((code, i) => [text(`t${i}`), int32(1), int32(i), int16(code)])])
+  const produced = (code: number): Buffer =>
+    Buffer.concat([int32(1), text('t'), int32(2), int32(0), int16(0), zero.subarray(0, 24), int32(7), int16(code), zero.subarray(0, 24)])
+  const partitions = (...codes: number[]): Buffer =>
+    Buffer.concat([int32(0), int32(codes.length), ...codes.flatMap((code, i) => [text(`t${i}`), int32(1), int32(i), int16(code)])])
   const metadata = Buffer.concat([
-    int32(0), int32(1), int32(1), text('host'), int32(9092), int16(-1), text('cluster'), int32(1),
-    int32(2), int16(0), text('fine'), Buffer.from([0]), int32(1), int16(5), int32(3), int32(-1), int32(1), int32(1), int32(0), int32(1), int32(1),
-    int16(3), text('gone'), Buffer.from([0]), int32(0),
+    int32(0),
+    int32(1),
+    int32(1),
+    text('host'),
+    int32(9092),
+    int16(-1),
+    text('cluster'),
+    int32(1),
+    int32(2),
+    int16(0),
+    text('fine'),
+    Buffer.from([0]),
+    int32(1),
+    int16(5),
+    int32(3),
+    int32(-1),
+    int32(1),
+    int32(1),
+    int32(0),
+    int32(1),
+    int32(1),
+    int16(3),
+    text('gone'),
+    Buffer.from([0]),
+    int32(0),
   ])
 
   function heard(apiKey: number, version: number, body: Buffer): unknown {
@@ -107,24 +148,32 @@ describe('the tap', () => {
 
   it('tells the place of each refusal that kafkajs drops', () => {
     assert.deepEqual(heard(0, 7, produced(10)), [{ topic: 't', partition: 7, code: 10 }])
-    assert.deepEqual(heard(24, 1, partitions(55, 29)), [{ topic: 't0', partition: 0, code: 55 }, { topic: 't1', partition: 1, code: 29 }])
+    assert.deepEqual(heard(24, 1, partitions(55, 29)), [
+      { topic: 't0', partition: 0, code: 55 },
+      { topic: 't1', partition: 1, code: 29 },
+    ])
     assert.deepEqual(heard(28, 1, partitions(0, 3)), [{ topic: 't1', partition: 1, code: 3 }])
     assert.deepEqual(heard(10, 2, Buffer.concat([int32(0), int16(53), zero])), [{ code: 53 }])
-    assert.deepEqual(heard(3, 6, metadata), [{ code: 5, topic: 'fine', partition: 3 }, { code: 3, topic: 'gone' }])
+    assert.deepEqual(heard(3, 6, metadata), [
+      { code: 5, topic: 'fine', partition: 3 },
+      { code: 3, topic: 'gone' },
+    ])
   })
 
   it('stays silent about what it does not know, and survives any bytes', () => {
     assert.deepEqual(heard(0, 12, produced(10)), [])
     assert.deepEqual(heard(1, 4, produced(10)), [])
-    fc.assert(fc.property(fc.constantFrom(0, 3, 10, 24, 28), fc.uint8Array({ maxLength: 200 }), (apiKey, bytes) => {
-      const tap = new Tap()
-      const socket = new FakeSocket()
-      tap.watch(socket as unknown as Socket)
-      ask(socket, apiKey, 1, 0)
-      socket.emit('data', Buffer.from(bytes))
-      socket.emit('data', framed(Buffer.concat([int32(0), Buffer.from(bytes)])))
-      tap.take()
-    }))
+    fc.assert(
+      fc.property(fc.constantFrom(0, 3, 10, 24, 28), fc.uint8Array({ maxLength: 200 }), (apiKey, bytes) => {
+        const tap = new Tap()
+        const socket = new FakeSocket()
+        tap.watch(socket as unknown as Socket)
+        ask(socket, apiKey, 1, 0)
+        socket.emit('data', Buffer.from(bytes))
+        socket.emit('data', framed(Buffer.concat([int32(0), Buffer.from(bytes)])))
+        tap.take()
+      }),
+    )
   })
 })
 

@@ -7,11 +7,27 @@ import { FakeClock } from '../fakes/clock.ts'
 import { outboxState, relayStatus, snapshot, sourceState } from '../fakes/snapshot.ts'
 
 const NOTHING = { messages: 0, bytes: 0 }
-const TOTALS: LedgerTotals = { received: NOTHING, delivered: NOTHING, buffered: NOTHING, inFlight: NOTHING, deadLettered: NOTHING, shed: {}, lost: NOTHING, exported: NOTHING }
+const TOTALS: LedgerTotals = {
+  received: NOTHING,
+  delivered: NOTHING,
+  buffered: NOTHING,
+  inFlight: NOTHING,
+  deadLettered: NOTHING,
+  shed: {},
+  lost: NOTHING,
+  exported: NOTHING,
+}
 const QUIET: LedgerLine = { device: 'a', stream: 's', received: NOTHING, delivered: NOTHING, deadLettered: NOTHING, shed: {} }
 const SHEDDING: LedgerLine = { ...QUIET, device: 'b', shed: { 'over-limit': { messages: 3, bytes: 30 } } }
 
-function set(): { clock: FakeClock; monitor: Monitor; records: InternalRecord[]; lines: string[]; relay: (next: RelayStatus) => void; notices: OutboxNotice[] } {
+function set(): {
+  clock: FakeClock
+  monitor: Monitor
+  records: InternalRecord[]
+  lines: string[]
+  relay: (next: RelayStatus) => void
+  notices: OutboxNotice[]
+} {
   const clock = new FakeClock({ monotonicMs: 100_000 })
   const records: InternalRecord[] = []
   const lines: string[] = []
@@ -70,12 +86,18 @@ describe('the monitor', () => {
     const ledgers = records.filter((record) => record.destination === 'ledger')
     assert.equal(ledgers.length, 2)
     assert.equal(ledgers[0]?.key, 'gw-001.0123456789abcdef', 'one key for each epoch, so a compacted topic keeps the last totals of each')
-    assert.deepEqual((read(ledgers[0])['shedding'] as LedgerLine[]).map((line) => line.device), ['b'])
+    assert.deepEqual(
+      (read(ledgers[0])['shedding'] as LedgerLine[]).map((line) => line.device),
+      ['b'],
+    )
   })
 
   it('log path 7: sends each notice of the buffer as an event, once, also when older ones have gone', async () => {
     const { clock, monitor, records, notices } = set()
-    const sent = (): unknown[] => records.filter((record) => read(record)['type'] === 'notice').map((record) => [record.destination, read(record)['text'], read(record)['at']])
+    const sent = (): unknown[] =>
+      records
+        .filter((record) => read(record)['type'] === 'notice')
+        .map((record) => [record.destination, read(record)['text'], read(record)['at']])
     notices.push({ text: '20 are lost', atMs: 1_000 })
     await monitor.start()
     monitor.running()

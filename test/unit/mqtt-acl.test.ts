@@ -72,7 +72,14 @@ test('a line that is no rule names itself', () => {
 })
 
 test('for other devices speaks only who has a rule of its own for it: a pattern holds for all', () => {
-  const acl = list('user admin', 'topic write devices/#', 'topic deny devices/safe/#', 'topic read status/#', 'pattern write devices/%c/#', 'pattern write shared/#')
+  const acl = list(
+    'user admin',
+    'topic write devices/#',
+    'topic deny devices/safe/#',
+    'topic read status/#',
+    'pattern write devices/%c/#',
+    'pattern write shared/#',
+  )
   const may = (username: string, topic: string): boolean => acl.mayPublishForOthers({ username, clientId: 'bo' }, topic)
   assert.deepEqual(
     ['devices/bo/x', 'devices/safe/x', 'status/x', 'shared/x'].map((topic) => may('admin', topic)),

@@ -5,17 +5,19 @@ import { Attempts, DEFAULT_RETRY } from '../../adapters/mqtt/connect-attempts.ts
 import { FakeRandom } from '../fakes/clock.ts'
 
 test('brokers in order, waits that grow with each round up to the bound, never in step', () => {
-  fc.assert(fc.property(fc.integer({ min: 1, max: 4 }), fc.integer(), fc.integer({ min: 1, max: 200 }), (brokers, seed, failures) => {
-    const attempts = new Attempts(brokers, DEFAULT_RETRY, new FakeRandom(seed))
-    assert.deepEqual(attempts.next(), { broker: 0, delayMs: 0 })
-    for (let n = 1; n <= failures; n++) {
-      attempts.ended(0)
-      const { broker, delayMs } = attempts.next()
-      assert.equal(broker, n % brokers)
-      const bound = broker === 0 ? Math.min(30_000, 1_000 * 2 ** (n / brokers)) : 1_000
-      assert.ok(delayMs >= bound / 10 && delayMs <= bound, `${delayMs} of ${bound}`)
-    }
-  }))
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 4 }), fc.integer(), fc.integer({ min: 1, max: 200 }), (brokers, seed, failures) => {
+      const attempts = new Attempts(brokers, DEFAULT_RETRY, new FakeRandom(seed))
+      assert.deepEqual(attempts.next(), { broker: 0, delayMs: 0 })
+      for (let n = 1; n <= failures; n++) {
+        attempts.ended(0)
+        const { broker, delayMs } = attempts.next()
+        assert.equal(broker, n % brokers)
+        const bound = broker === 0 ? Math.min(30_000, 1_000 * 2 ** (n / brokers)) : 1_000
+        assert.ok(delayMs >= bound / 10 && delayMs <= bound, `${delayMs} of ${bound}`)
+      }
+    }),
+  )
 })
 
 test('a good connection starts the waits anew; a short one does not', () => {

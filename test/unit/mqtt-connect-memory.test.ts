@@ -59,14 +59,28 @@ test('a session is lost when the broker does not know it and we do', () => {
   assert.equal(findSession(accepted(false), undefined, 'gw').isLost, false)
   assert.equal(findSession(accepted(true), known, 'gw').isLost, false)
   assert.deepEqual(findSession(accepted(true), known, 'gw').established, ['a/#'])
-  assert.deepEqual(findSession(accepted(false), known, 'gw'), { isLost: true, isStrange: false, established: [], formerClientId: undefined })
+  assert.deepEqual(findSession(accepted(false), known, 'gw'), {
+    isLost: true,
+    isStrange: false,
+    established: [],
+    formerClientId: undefined,
+  })
   assert.deepEqual(findSession(accepted(false), known, 'new'), { isLost: false, isStrange: false, established: [], formerClientId: 'gw' })
   assert.equal(findSession(accepted(true), undefined, 'gw').isStrange, true)
   assert.equal(findSession(accepted(true), known, 'gw').isStrange, false)
 })
 
 test('log path 27: retained messages are taken once at most, and only when they are wanted', () => {
-  const base = { filters: [], brokers: [], urls: [], clientId: 'gw', sessionExpirySeconds: 1, receiveMaximum: 1, keepaliveSeconds: 1, inFlight: { messages: 1, bytes: 1 } }
+  const base = {
+    filters: [],
+    brokers: [],
+    urls: [],
+    clientId: 'gw',
+    sessionExpirySeconds: 1,
+    receiveMaximum: 1,
+    keepaliveSeconds: 1,
+    inFlight: { messages: 1, bytes: 1 },
+  }
   const takes = (protocolVersion: 4 | 5, retained: 'ignore' | 'accept', established: string[]): boolean =>
     takesRetained({ ...base, protocolVersion, retained }, established, 'a/b')
   assert.equal(takes(4, 'ignore', []), false)
@@ -88,9 +102,15 @@ test('every failure has words of its own, and none shows a stack of foreign ones
   const coded = (code: string | number, message = 'raw'): Error => Object.assign(new Error(message), { code })
   const words = (error: unknown): string => failureWords(error, BROKER)
   assert.equal(words(coded('ECONNREFUSED')), 'mqtt://plant:1883 refuses the connection: nothing listens there')
-  assert.equal(words(Object.assign(new AggregateError([coded('EHOSTUNREACH'), coded('ETIMEDOUT')]), { code: 'X' })), 'mqtt://plant:1883 does not answer (TCP timeout)')
+  assert.equal(
+    words(Object.assign(new AggregateError([coded('EHOSTUNREACH'), coded('ETIMEDOUT')]), { code: 'X' })),
+    'mqtt://plant:1883 does not answer (TCP timeout)',
+  )
   assert.equal(words(coded('ENOTFOUND')), 'the name plant can not be resolved: no such host')
-  assert.match(words(coded('ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED', '40:error:0A:SSL routines:rec_layer')), /refuses our client certificate \(tlsv13 alert certificate required\)/)
+  assert.match(
+    words(coded('ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED', '40:error:0A:SSL routines:rec_layer')),
+    /refuses our client certificate \(tlsv13 alert certificate required\)/,
+  )
   assert.match(words(coded('ERR_SSL_NO_PROTOCOLS_AVAILABLE')), /^TLS with mqtt:\/\/plant:1883 failed \(no protocols available\)$/)
   assert.match(words(coded(0x86)), /refuses the user name or password/)
   assert.match(words(coded(4)), /refuses the user name or password/)

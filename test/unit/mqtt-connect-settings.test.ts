@@ -47,7 +47,15 @@ test('settings that can not work are refused by name, with what to write instead
     [{ urls: ['mqtts://h'], tls: { certFile: '/c' } }, /needs both certFile and keyFile/],
     [{ filters: [] }, /nothing to subscribe to/],
     [{ filters: [{ filter: 'a/#/b', qos: 1 }] }, /wildcard in the wrong place/],
-    [{ filters: [{ filter: 'a/+', qos: 1 }, { filter: '+/b', qos: 1 }] }, /overlap in part/],
+    [
+      {
+        filters: [
+          { filter: 'a/+', qos: 1 },
+          { filter: '+/b', qos: 1 },
+        ],
+      },
+      /overlap in part/,
+    ],
   ]
   for (const [changes, expected] of cases) assert.match(refusal(changes), expected)
   assert.equal(refusal({}), 'accepted')

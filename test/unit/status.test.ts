@@ -12,7 +12,8 @@ import { NOW_MS, outboxState, snapshot, sourceState } from '../fakes/snapshot.ts
 describe('the status document', () => {
   it('has what a program needs, under a schema number', () => {
     const document = JSON.parse(JSON.stringify(statusDocument(snapshot()))) as Record<string, unknown>
-    for (const key of ['schema', 'pid', 'version', 'gateway', 'uptimeSeconds', 'verdict', 'sources', 'lanes', 'rates', 'buffer', 'kafka']) assert.ok(key in document, key)
+    for (const key of ['schema', 'pid', 'version', 'gateway', 'uptimeSeconds', 'verdict', 'sources', 'lanes', 'rates', 'buffer', 'kafka'])
+      assert.ok(key in document, key)
     assert.equal(document['uptimeSeconds'], 3_600)
     assert.ok(!('startedMs' in document))
   })
@@ -35,10 +36,16 @@ describe('the status document', () => {
   })
 
   it('log path 7: shows what the buffer has to say, the newest last', () => {
-    const notices = [{ text: 'outbox.db is damaged. 20 are lost', atMs: NOW_MS }, { text: 'lane normal is empty', atMs: NOW_MS + 1_000 }]
+    const notices = [
+      { text: 'outbox.db is damaged. 20 are lost', atMs: NOW_MS },
+      { text: 'lane normal is empty', atMs: NOW_MS + 1_000 },
+    ]
     const document = statusDocument(snapshot({ outbox: outboxState({ notices }) }))
     assert.deepEqual(document.buffer.notices[0], { text: 'outbox.db is damaged. 20 are lost', at: '2026-11-24T12:00:00.000Z' })
-    assert.match(statusView(document), /notice {3}buffer: outbox.db is damaged. 20 are lost \(2026-11-24T12:00:00.000Z\)\n {2}notice {3}buffer: lane normal is empty \(/)
+    assert.match(
+      statusView(document),
+      /notice {3}buffer: outbox.db is damaged. 20 are lost \(2026-11-24T12:00:00.000Z\)\n {2}notice {3}buffer: lane normal is empty \(/,
+    )
   })
 })
 
@@ -52,7 +59,9 @@ describe('metrics', () => {
   })
 
   it('log path 20: connects that a listener refused have their series', async () => {
-    const text = await exposition(metricsOf(snapshot({ sources: [sourceState({ refused: { held: 2, 'bad-credentials': 1 } }), sourceState({ name: 'plant' })] })))
+    const text = await exposition(
+      metricsOf(snapshot({ sources: [sourceState({ refused: { held: 2, 'bad-credentials': 1 } }), sourceState({ name: 'plant' })] })),
+    )
     assert.match(text, /^edge_gateway_source_refused_connects_total\{source="lan",reason="held"\} 2$/m)
   })
 
@@ -65,13 +74,23 @@ describe('metrics', () => {
 describe("the ledger's equation", () => {
   const some = (messages: number): { messages: number; bytes: number } => ({ messages, bytes: messages * 10 })
   const totals: LedgerTotals = {
-    received: some(100), delivered: some(60), buffered: some(20), inFlight: some(5), deadLettered: some(1), shed: { 'over-limit': some(10), oversize: some(2) }, lost: some(2), exported: some(0),
+    received: some(100),
+    delivered: some(60),
+    buffered: some(20),
+    inFlight: some(5),
+    deadLettered: some(1),
+    shed: { 'over-limit': some(10), oversize: some(2) },
+    lost: some(2),
+    exported: some(0),
   }
 
   it('holds when every message has an outcome', () => {
     const document = ledgerDocument(totals, [])
     assert.deepEqual(document.equation, { holds: true, difference: 0 })
-    assert.match(ledgerView(document), /^received 100 = delivered 60 \+ buffered 20 \+ in flight 5 \+ dead letters 1 \+ lost 2 \+ exported 0 \+ shed 12$/m)
+    assert.match(
+      ledgerView(document),
+      /^received 100 = delivered 60 \+ buffered 20 \+ in flight 5 \+ dead letters 1 \+ lost 2 \+ exported 0 \+ shed 12$/m,
+    )
   })
 
   it('says by how much it is off', () => {

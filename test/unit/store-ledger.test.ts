@@ -20,63 +20,68 @@ interface Move {
 }
 
 const move: fc.Arbitrary<Move> = fc.record({
-  device: fc.nat(12), messages: fc.integer({ min: 1, max: 5 }), bytes: fc.nat(1_000),
+  device: fc.nat(12),
+  messages: fc.integer({ min: 1, max: 5 }),
+  bytes: fc.nat(1_000),
   kind: fc.constantFrom('receive', 'receive', 'receive', 'deliver', 'deliver', 'shed', 'fold', 'reload'),
 })
 
 test('whatever is folded and reloaded: totals are exact, and no line shows more out than in', () => {
-  fc.assert(fc.property(fc.array(move, { maxLength: 80, size: 'max' }), (moves) => {
-    const db = new BetterSqlite(':memory:')
-    migrate(db)
-    const transactions = new Transactions(db)
-    let file = new LedgerFile(db)
-    const model = { received: 0, delivered: 0, shed: 0, bytes: 0 }
-    const open = new Map<number, { messages: number; bytes: number }[]>()
-    for (const { device, messages, bytes, kind } of moves) {
-      const name = `dev-${device}`
-      if (kind === 'fold') file.fold(transactions, 4)
-      else if (kind === 'reload') {
-        file = new LedgerFile(db)
-        file.load()
-      } else {
-        transactions.run((transaction) => {
-          const delta = new LedgerDelta(file.book)
-          if (kind === 'receive') {
-            delta.received(name, 's', messages, bytes)
-            open.set(device, [...open.get(device) ?? [], { messages, bytes }])
-            model.received += messages
-            model.bytes += bytes
-          } else if (kind === 'shed') {
-            delta.received(name, 's', messages, bytes)
-            delta.shed(name, 's', SHED_CODES['over-limit'], messages, bytes)
-            model.received += messages
-            model.shed += messages
-          } else {
-            const first = open.get(device)?.shift()
-            if (first === undefined) return
-            delta.outcome(name, 's', DELIVERED, first.messages, first.bytes)
-            model.delivered += first.messages
-            model.bytes -= first.bytes
-          }
-          file.write(delta, transaction)
-        })
+  fc.assert(
+    fc.property(fc.array(move, { maxLength: 80, size: 'max' }), (moves) => {
+      const db = new BetterSqlite(':memory:')
+      migrate(db)
+      const transactions = new Transactions(db)
+      let file = new LedgerFile(db)
+      const model = { received: 0, delivered: 0, shed: 0, bytes: 0 }
+      const open = new Map<number, { messages: number; bytes: number }[]>()
+      for (const { device, messages, bytes, kind } of moves) {
+        const name = `dev-${device}`
+        if (kind === 'fold') file.fold(transactions, 4)
+        else if (kind === 'reload') {
+          file = new LedgerFile(db)
+          file.load()
+        } else {
+          transactions.run((transaction) => {
+            const delta = new LedgerDelta(file.book)
+            if (kind === 'receive') {
+              delta.received(name, 's', messages, bytes)
+              open.set(device, [...(open.get(device) ?? []), { messages, bytes }])
+              model.received += messages
+              model.bytes += bytes
+            } else if (kind === 'shed') {
+              delta.received(name, 's', messages, bytes)
+              delta.shed(name, 's', SHED_CODES['over-limit'], messages, bytes)
+              model.received += messages
+              model.shed += messages
+            } else {
+              const first = open.get(device)?.shift()
+              if (first === undefined) return
+              delta.outcome(name, 's', DELIVERED, first.messages, first.bytes)
+              model.delivered += first.messages
+              model.bytes -= first.bytes
+            }
+            file.write(delta, transaction)
+          })
+        }
+        const totals = totalsOf(file.book)
+        assert.equal(totals.received.messages, model.received)
+        assert.equal(totals.delivered.messages, model.delivered)
+        assert.equal(totals.shed['over-limit']?.messages ?? 0, model.shed)
+        assert.deepEqual(file.book.totals.balance, { messages: model.received - model.delivered - model.shed, bytes: model.bytes })
+        let sum = 0
+        for (const line of file.book.lines.values()) {
+          sum += line.tally.get(RECEIVED).messages
+          assert.ok(line.tally.balance.messages >= 0 && line.tally.balance.bytes >= 0, `${line.device} shows more out than in`)
+        }
+        assert.equal(sum, model.received)
       }
-      const totals = totalsOf(file.book)
-      assert.equal(totals.received.messages, model.received)
-      assert.equal(totals.delivered.messages, model.delivered)
-      assert.equal(totals.shed['over-limit']?.messages ?? 0, model.shed)
-      assert.deepEqual(file.book.totals.balance, { messages: model.received - model.delivered - model.shed, bytes: model.bytes })
-      let sum = 0
-      for (const line of file.book.lines.values()) {
-        sum += line.tally.get(RECEIVED).messages
-        assert.ok(line.tally.balance.messages >= 0 && line.tally.balance.bytes >= 0, `${line.device} shows more out than in`)
-      }
-      assert.equal(sum, model.received)
-    }
-    file.fold(transactions, 4)
-    assert.ok(file.book.lines.size <= 5)
-    db.close()
-  }), { numRuns: 60 })
+      file.fold(transactions, 4)
+      assert.ok(file.book.lines.size <= 5)
+      db.close()
+    }),
+    { numRuns: 60 },
+  )
 })
 
 test('a rolled-back delta leaves no trace, and the line it named can be counted later', () => {
@@ -84,12 +89,13 @@ test('a rolled-back delta leaves no trace, and the line it named can be counted 
   migrate(db)
   const transactions = new Transactions(db)
   const file = new LedgerFile(db)
-  const count = (fail: boolean): void => transactions.run((transaction) => {
-    const delta = new LedgerDelta(file.book)
-    delta.received('d', 's', 1, 10)
-    file.write(delta, transaction)
-    if (fail) throw new Error('no')
-  })
+  const count = (fail: boolean): void =>
+    transactions.run((transaction) => {
+      const delta = new LedgerDelta(file.book)
+      delta.received('d', 's', 1, 10)
+      file.write(delta, transaction)
+      if (fail) throw new Error('no')
+    })
   assert.throws(() => count(true), /no/)
   assert.equal(file.book.totals.get(RECEIVED).messages, 0)
   count(false)
@@ -128,8 +134,14 @@ test('lines are sorted by what was shed, then received; very long names share a 
   delta.received('loud', 's', 50, 50)
   delta.received('x'.repeat(60_000), 's', 1, 1)
   delta.apply()
-  assert.deepEqual(book.top(10).map((line) => line.device), ['noisy', 'loud', 'quiet', 'other'])
-  assert.deepEqual(book.top(1).map((line) => line.shed), [{ 'over-limit': { messages: 4, bytes: 4 } }])
+  assert.deepEqual(
+    book.top(10).map((line) => line.device),
+    ['noisy', 'loud', 'quiet', 'other'],
+  )
+  assert.deepEqual(
+    book.top(1).map((line) => line.shed),
+    [{ 'over-limit': { messages: 4, bytes: 4 } }],
+  )
 })
 
 test('every shed reason has a code of its own', () => {
@@ -146,7 +158,11 @@ test('a damaged record is refused before anything is counted', () => {
   const blob = Buffer.from(out.finish())
   const played: unknown[] = []
   replayLedger(blob, { define: (...all) => played.push(all), count: (...all) => played.push(all), lane: (...all) => played.push(all) })
-  assert.deepEqual(played, [[1, 'd', 's'], [1, RECEIVED, 5, 50], [2, -3, -30]])
+  assert.deepEqual(played, [
+    [1, 'd', 's'],
+    [1, RECEIVED, 5, 50],
+    [2, -3, -30],
+  ])
   for (let at = 0; at < blob.length; at++) {
     const torn = Buffer.from(blob)
     torn[at] = (torn[at] ?? 0) ^ 1
@@ -168,5 +184,9 @@ test('receipts come back as they were added', () => {
   receipts.add('b', 's', undefined, 1)
   const seen: unknown[] = []
   decodeReceipts(receipts.encode(), (...all) => seen.push(all))
-  assert.deepEqual(seen, [['a', 's', RECEIVED, 2, 15], ['a', 's', SHED_CODES.oversize, 1, 700], ['b', 's', RECEIVED, 1, 1]])
+  assert.deepEqual(seen, [
+    ['a', 's', RECEIVED, 2, 15],
+    ['a', 's', SHED_CODES.oversize, 1, 700],
+    ['b', 's', RECEIVED, 1, 1],
+  ])
 })

@@ -14,27 +14,37 @@ const idOf = (number: number): Uint8Array => createHash('md5').update(String(num
 
 test('message ids: the window and the number are kept exactly, as a simple list would', () => {
   const step = fc.record({ id: fc.nat(60), passMs: fc.constantFrom(0, 0, 100, 1_000, 7_000), limit: fc.constantFrom(0, 0, 0, 5, 40) })
-  fc.assert(fc.property(fc.array(step, { maxLength: 200, size: 'max' }), (steps) => {
-    let limits = { windowMs: 10_000, maxIds: 20 }
-    const ids = new MessageIds(limits)
-    let list: { id: number; atMs: number }[] = []
-    let nowMs = 5_000
-    for (const { id, passMs, limit } of steps) {
-      nowMs += passMs
-      if (limit > 0) {
-        limits = { ...limits, maxIds: limit }
-        ids.configure(limits)
-        list = list.slice(-limit)
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 200, size: 'max' }), (steps) => {
+      let limits = { windowMs: 10_000, maxIds: 20 }
+      const ids = new MessageIds(limits)
+      let list: { id: number; atMs: number }[] = []
+      let nowMs = 5_000
+      for (const { id, passMs, limit } of steps) {
+        nowMs += passMs
+        if (limit > 0) {
+          limits = { ...limits, maxIds: limit }
+          ids.configure(limits)
+          list = list.slice(-limit)
+        }
+        list = list.filter((entry) => entry.atMs >= nowMs - limits.windowMs)
+        assert.equal(
+          ids.has(idOf(id), nowMs),
+          list.some((entry) => entry.id === id),
+        )
+        if (list.some((entry) => entry.id === id)) continue
+        ids.add(idOf(id), nowMs)
+        list = [...list, { id, atMs: nowMs }].slice(-limits.maxIds)
+        assert.equal(ids.size, list.length)
       }
-      list = list.filter((entry) => entry.atMs >= nowMs - limits.windowMs)
-      assert.equal(ids.has(idOf(id), nowMs), list.some((entry) => entry.id === id))
-      if (list.some((entry) => entry.id === id)) continue
-      ids.add(idOf(id), nowMs)
-      list = [...list, { id, atMs: nowMs }].slice(-limits.maxIds)
-      assert.equal(ids.size, list.length)
-    }
-    for (let id = 0; id <= 60; id++) assert.equal(ids.has(idOf(id), nowMs), list.some((entry) => entry.id === id), `id ${id}`)
-  }))
+      for (let id = 0; id <= 60; id++)
+        assert.equal(
+          ids.has(idOf(id), nowMs),
+          list.some((entry) => entry.id === id),
+          `id ${id}`,
+        )
+    }),
+  )
 })
 
 test('message ids: growing keeps all; ids that share a first word are told apart', () => {
@@ -94,10 +104,16 @@ function bench(maxDelayMs = 100): Bench {
   const queue = new CommitQueue(clock, { maxDelayMs, maxBytes: 200_000 }, (request) => sent.push(request))
   const entryOf = (text: string, size: number): Entry => ({
     envelope: { device: 'd', stream: 's', topic: 't', payload: Buffer.alloc(size), receivedMs: 1, clockTrusted: true, bootMs: 1 },
-    verdict: { lane: 'normal' }, bytes: size, qos: 1, settle: () => settled.push(text),
+    verdict: { lane: 'normal' },
+    bytes: size,
+    qos: 1,
+    settle: () => settled.push(text),
   })
   return {
-    clock, queue, sent, settled,
+    clock,
+    queue,
+    sent,
+    settled,
     submit: (text, kind = 'normal', size = 100) => queue.add(entryOf(text, size), kind, kind === 'shed' ? 'over-limit' : undefined),
     answer: (kinds) => {
       const request = sent[answered++]
@@ -135,7 +151,10 @@ test('commits: what exceeds the size limit is split, in order', () => {
   assert.deepEqual(queue.inFlight, { messages: 30, bytes: 1_500_000 })
   for (let round = 0; round < sent.length; round++) answer()
   assert.ok(sent.length >= 7)
-  assert.deepEqual(settled, Array.from({ length: 30 }, (_, index) => `${index}`))
+  assert.deepEqual(
+    settled,
+    Array.from({ length: 30 }, (_, index) => `${index}`),
+  )
   assert.deepEqual(queue.inFlight, { messages: 0, bytes: 0 })
 })
 

@@ -16,8 +16,16 @@ function directory(t: TestContext): string {
 test('the mount of a path is the longest that holds it, the last of equals', (t) => {
   const path = directory(t)
   mkdirSync(join(path, 'a b', 'c'), { recursive: true })
-  const line = (point: string, type: string): string => `36 35 98:0 / ${point.replaceAll(' ', '\\040')} rw,noatime master:1 - ${type} /dev/x rw`
-  const info = [line('/', 'ext4'), line(path, 'xfs'), line(join(path, 'a b'), 'nfs4'), line(join(path, 'a b'), 'fuse.sshfs'), line(`${path}-other`, 'btrfs'), ''].join('\n')
+  const line = (point: string, type: string): string =>
+    `36 35 98:0 / ${point.replaceAll(' ', '\\040')} rw,noatime master:1 - ${type} /dev/x rw`
+  const info = [
+    line('/', 'ext4'),
+    line(path, 'xfs'),
+    line(join(path, 'a b'), 'nfs4'),
+    line(join(path, 'a b'), 'fuse.sshfs'),
+    line(`${path}-other`, 'btrfs'),
+    '',
+  ].join('\n')
   assert.equal(mountType(path, info), 'xfs')
   assert.equal(mountType(join(path, 'a b', 'c'), info), 'fuse.sshfs')
   assert.equal(mountType(dirname(path), info), 'ext4')
@@ -38,11 +46,11 @@ test('a path that can not be a directory is refused with what to do', (t) => {
 test('the kind of disk is read from sysfs, through partitions', (t) => {
   const sysfs = directory(t)
   const own = statSync(sysfs).dev
-  const number = `${Math.floor(own / 256) % 4096}:${(own % 256) + Math.floor(own / 2 ** 20) % 4096 * 256}`
+  const number = `${Math.floor(own / 256) % 4096}:${(own % 256) + (Math.floor(own / 2 ** 20) % 4096) * 256}`
   const disk = (name: string, rotational: string | undefined, partition: boolean): void => {
     rmSync(join(sysfs, 'dev'), { recursive: true, force: true })
     rmSync(join(sysfs, 'devices'), { recursive: true, force: true })
-    const device = join(sysfs, 'devices', name, ...partition ? [`${name}1`] : [])
+    const device = join(sysfs, 'devices', name, ...(partition ? [`${name}1`] : []))
     mkdirSync(join(sysfs, 'devices', name, 'queue'), { recursive: true })
     mkdirSync(device, { recursive: true })
     if (rotational !== undefined) writeFileSync(join(sysfs, 'devices', name, 'queue', 'rotational'), `${rotational}\n`)

@@ -10,9 +10,8 @@ import { Kafka, logLevel } from 'kafkajs'
 import mqtt from 'mqtt'
 import { createServer } from 'node:net'
 import type { Service } from '../services/index.ts'
-import { Load, rateOf } from './measure.ts'
+import { CROWD, Load, OPEN, rateOf } from './measure.ts'
 
-const PAYLOAD_BYTES = 200
 const SETTLE_MS = 2_000
 const MEASURE_MS = 5_000
 
@@ -44,7 +43,8 @@ async function mqttReceive(mosquitto: Service): Promise<number> {
   })
   await new Promise<void>((resolve) => client.once('connect', () => resolve()))
   await client.subscribeAsync('devices/#', { qos: 1 })
-  const load = publishers(mosquitto.port, 'ceiling-a')
+  const load = publishers(mosquitto.port, 'ceiling-a', 0)
+  load.feed(OPEN, () => received)
   try {
     return await rateOf(() => received, SETTLE_MS, MEASURE_MS)
   } finally {
@@ -62,7 +62,7 @@ async function mqttListen(): Promise<number> {
   const server = createServer((socket) => broker.handle(socket))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', () => resolve()))
   const address = server.address()
-  const load = publishers(typeof address === 'object' && address !== null ? address.port : 0, 'ceiling-b')
+  const load = publishers(typeof address === 'object' && address !== null ? address.port : 0, 'ceiling-b', Infinity)
   try {
     return await rateOf(() => received, SETTLE_MS, MEASURE_MS)
   } finally {
@@ -72,8 +72,8 @@ async function mqttListen(): Promise<number> {
   }
 }
 
-function publishers(port: number, name: string): Load {
-  return new Load({ host: '127.0.0.1', port, connections: 20, window: 200, messagesPerSecond: 0, payloadBytes: PAYLOAD_BYTES, name })
+function publishers(port: number, name: string, messagesPerSecond: number): Load {
+  return new Load({ ...CROWD, host: '127.0.0.1', port, messagesPerSecond, name })
 }
 
 function sqliteCommit(dir: string): number {
@@ -82,7 +82,7 @@ function sqliteCommit(dir: string): number {
   database.pragma('synchronous = FULL')
   database.exec('CREATE TABLE message (position INTEGER PRIMARY KEY, payload BLOB NOT NULL)')
   const insert = database.prepare('INSERT INTO message (payload) VALUES (?)')
-  const payload = randomBytes(PAYLOAD_BYTES)
+  const payload = randomBytes(CROWD.payloadBytes)
   const commit = database.transaction(() => {
     for (let row = 0; row < 1_000; row += 1) insert.run(payload)
   })
@@ -98,7 +98,7 @@ async function kafkaTransactional(endpoint: string, topic: string): Promise<numb
   const kafka = new Kafka({ brokers: [endpoint], logLevel: logLevel.NOTHING })
   const producer = kafka.producer({ transactionalId: 'ceiling', maxInFlightRequests: 1 })
   await producer.connect()
-  const value = Buffer.from('x'.repeat(PAYLOAD_BYTES))
+  const value = Buffer.from('x'.repeat(CROWD.payloadBytes))
   let sent = 0
   let running = true
   const sending = (async () => {

@@ -1,13 +1,16 @@
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import Database from 'better-sqlite3'
 import { generate } from 'mqtt-packet'
 import type { GatewayProgram } from '../fleet/gateway.ts'
 import { setUpGateway, setUpTopics } from '../fleet/setup.ts'
-import { freePort, startKafka, startProxy, type KafkaService, type Service } from '../services/index.ts'
-import { Load, percentile, rateOf, usageOf } from './measure.ts'
+import type { KafkaService, Service, ServiceScope } from '../services/index.ts'
+import { CROWD, Load, OPEN, percentile, rateOf, rounded, usageOf, UsageWatch } from './measure.ts'
+import type { PublisherReport } from './publisher.ts'
 
 export interface BenchPlace {
+  readonly scope: ServiceScope
   readonly dir: string
   readonly kafka: KafkaService
   readonly mosquitto: Service
@@ -15,11 +18,23 @@ export interface BenchPlace {
   readonly listenPort: number
 }
 
-const PAYLOAD_BYTES = 200
+export interface Speed {
+  readonly durableAcksPerSecond: number
+  readonly endToEndPerSecond: number
+}
+
+interface Box {
+  readonly gateway: GatewayProgram
+  readonly dataDir: string
+  readonly configFile: string
+}
+
 const SETTLE_MS = 3_000
-const MEASURE_MS = 10_000
+const MEASURE_MS = 8_000
 /** No limit plays a part: what is measured is the way of a message. */
 const UNLIMITED = { messagesPerSecond: 1_000_000, bytesPerSecond: '1GiB', burst: '2s' }
+/** What was published comes in within this time once publishing has stopped, or never. */
+const STILL_MS = 30_000
 
 export class Scenarios {
   readonly #place: BenchPlace
@@ -29,154 +44,166 @@ export class Scenarios {
     this.#place = place
   }
 
-  /** Devices publish to mosquitto, the gateway is its client. */
-  connect(): Promise<{ durableAcksPerSecond: number; endToEndPerSecond: number }> {
+  /** Devices publish to mosquitto, the gateway is its client: it acknowledges to mosquitto what is durable. */
+  async connect(): Promise<Speed> {
     const { mosquitto } = this.#place
     const source = { connect: { plant: { url: mosquitto.endpoint, protocolVersion: 5, receiveMaximum: 2_000 } } }
-    return this.#flood(source, mosquitto.port)
+    const buffering = await this.#start(source, false)
+    const load = this.#load(mosquitto.port, 0)
+    const acknowledged = async (): Promise<number> => durable(await buffering.gateway.status())
+    load.feed(OPEN, acknowledged)
+    const durableAcks = await rateOf(acknowledged, SETTLE_MS, MEASURE_MS)
+    await this.#account(allAcknowledged(await load.end()), buffering)
+    return { durableAcksPerSecond: Math.round(durableAcks), endToEndPerSecond: await this.#endToEnd(source, mosquitto.port) }
   }
 
-  /** Devices publish to the gateway. */
-  listen(): Promise<{ durableAcksPerSecond: number; endToEndPerSecond: number }> {
-    return this.#flood(this.#listener(), this.#place.listenPort)
-  }
-
-  /** A steady rate from 50 devices to the gateway's own listener, forwarded to Kafka. */
-  async paced(messagesPerSecond: number, measureMs: number): Promise<object> {
-    const gateway = await this.#start(this.#listener(), true)
-    const load = this.#load(this.#place.listenPort, 50, messagesPerSecond)
-    try {
-      await sleep(SETTLE_MS)
-      load.resetWaits()
-      const before = usageOf(gateway.pid)
-      const from = (await gateway.status()).received
-      await sleep(measureMs)
-      const after = usageOf(gateway.pid)
-      const to = (await gateway.status()).received
-      const messages = to.messages - from.messages
-      return {
-        messagesPerSecond: Math.round((messages * 1_000) / measureMs),
-        pubackP50Ms: round(percentile(load.waitsMs, 0.5)),
-        pubackP99Ms: round(percentile(load.waitsMs, 0.99)),
-        bytesWrittenPerPayloadByte: round((after.writtenBytes - before.writtenBytes) / (to.bytes - from.bytes)),
-        cpuSecondsPer100k: round(((after.cpuSeconds - before.cpuSeconds) * 100_000) / messages),
-        rssMiB: Math.round(after.rssMiB),
-      }
-    } finally {
-      await load.end()
-      await gateway.end('SIGTERM')
+  /** Devices publish to the gateway: what they count is its acknowledgements. */
+  async listen(): Promise<Speed> {
+    const buffering = await this.#start(this.#listener(), false)
+    const load = this.#load(this.#place.listenPort, Infinity)
+    const durableAcks = await rateOf(() => load.acknowledged(), SETTLE_MS, MEASURE_MS)
+    await this.#account(allAcknowledged(await load.end()), buffering)
+    return {
+      durableAcksPerSecond: Math.round(durableAcks),
+      endToEndPerSecond: await this.#endToEnd(this.#listener(), this.#place.listenPort),
     }
   }
 
-  /** `rows` messages buffered while Kafka is away: start time, and how fast they leave. */
+  /** A steady rate to the gateway's own listener, forwarded to Kafka. */
+  async paced(messagesPerSecond: number, measureMs: number): Promise<object> {
+    const { gateway } = await this.#start(this.#listener(), true)
+    const load = this.#load(this.#place.listenPort, messagesPerSecond)
+    await sleep(SETTLE_MS)
+    await load.report()
+    const from = (await gateway.status()).received
+    const watch = new UsageWatch(gateway.pid)
+    await sleep(measureMs)
+    const used = watch.end()
+    const to = (await gateway.status()).received
+    const { waitsMs } = await load.report()
+    allAcknowledged(await load.end())
+    await gateway.end('SIGTERM')
+    const messages = to.messages - from.messages
+    return {
+      messagesPerSecond: Math.round((messages * 1_000) / measureMs),
+      pubackP50Ms: rounded(percentile(waitsMs, 0.5)),
+      pubackP99Ms: rounded(percentile(waitsMs, 0.99)),
+      bytesWrittenPerPayloadByte: rounded(used.writtenBytes / (to.bytes - from.bytes)),
+      cpuSecondsPer100k: rounded((used.cpuSeconds * 100_000) / messages),
+      rssMiB: used.rssMiB,
+    }
+  }
+
+  /** `rows` messages buffered while Kafka is away, a kill, a start, and how fast they leave. */
   async backlog(rows: number): Promise<object> {
     const { kafka } = this.#place
+    const { gateway } = await this.#start(this.#listener(), true)
     await kafka.stop()
-    const gateway = await this.#start(this.#listener(), true)
-    const load = this.#load(this.#place.listenPort, 20, 0)
+    const filling = new UsageWatch(gateway.pid)
+    const load = this.#load(this.#place.listenPort, Infinity)
     while ((await gateway.status()).buffer.messages < rows) await sleep(250)
-    await load.end()
-    const rssMiB = Math.round(usageOf(gateway.pid).rssMiB)
+    const sent = allAcknowledged(await load.end())
+    const { rssMiB } = filling.end()
     await gateway.end('SIGKILL')
     const begun = performance.now()
     await gateway.start()
-    const startSeconds = round((performance.now() - begun) / 1_000)
+    const startSeconds = rounded((performance.now() - begun) / 1_000)
+    const found = await buffered(gateway)
+    if (found !== sent.acknowledged)
+      throw new Error(`${sent.acknowledged} messages were acknowledged, and ${found} are buffered after a kill`)
     await kafka.start()
-    const buffered = async (): Promise<number> => (await gateway.status()).buffer.messages
-    while ((await buffered()) > rows * 0.95) await sleep(100)
-    const left = await buffered()
-    const from = performance.now()
-    while ((await buffered()) > rows * 0.2) await sleep(250)
-    const drainPerSecond = Math.round(((left - (await buffered())) * 1_000) / (performance.now() - from))
-    const drainRssMiB = Math.round(usageOf(gateway.pid).rssMiB)
-    await gateway.end('SIGTERM')
-    return { rows, rssMiB, startSeconds, drainPerSecond, drainRssMiB }
+    return { rows: found, rssMiB, startSeconds, ...(await this.#drain(gateway, found)) }
   }
 
-  /** Nothing is published; Kafka behind a proxy that counts bytes. */
+  /** Nothing is published; Kafka stands behind a proxy that counts bytes. */
   async idle(measureMs: number): Promise<object> {
-    const port = await freePort()
-    const proxy = await startProxy({ target: port })
-    const kafka = await startKafka({ dir: join(this.#place.dir, 'idle-kafka'), port, advertisedPort: proxy.port })
-    const gateway = await this.#start(this.#listener(), true, kafka.endpoint)
-    try {
-      await sleep(SETTLE_MS)
-      const before = usageOf(gateway.pid)
-      const from = proxy.bytes.toServer + proxy.bytes.toClient
-      await sleep(measureMs)
-      const after = usageOf(gateway.pid)
-      const traffic = proxy.bytes.toServer + proxy.bytes.toClient - from
-      return {
-        cpuPercent: round(((after.cpuSeconds - before.cpuSeconds) * 100_000) / measureMs),
-        rssMiB: Math.round(after.rssMiB),
-        trafficBytesPerHour: Math.round((traffic * 3_600_000) / measureMs),
-      }
-    } finally {
-      await gateway.end('SIGTERM')
-      await kafka.kill('SIGKILL')
-      await proxy.stop()
+    const { kafka, proxy } = await this.#place.scope.kafkaBehindProxy()
+    const { gateway } = await this.#start(this.#listener(), true, kafka.endpoint)
+    // What a start costs is none of idling.
+    await sleep(3 * SETTLE_MS)
+    const watch = new UsageWatch(gateway.pid)
+    const from = proxy.bytes.toServer + proxy.bytes.toClient
+    await sleep(measureMs)
+    const used = watch.end()
+    const traffic = proxy.bytes.toServer + proxy.bytes.toClient - from
+    await gateway.end('SIGTERM')
+    await kafka.kill('SIGKILL')
+    return {
+      cpuPercent: rounded((used.cpuSeconds * 100_000) / measureMs),
+      rssMiB: used.rssMiB,
+      trafficBytesPerHour: Math.round((traffic * 3_600_000) / measureMs),
     }
   }
 
   /** Connected and silent. */
   async devices(count: number): Promise<object> {
-    const gateway = await this.#start(
+    const { gateway } = await this.#start(
       { listen: { lan: { ...this.#listener().listen.lan, maxConnections: count + 100, connectsPerSecond: 5_000 } } },
       true,
     )
     const sockets: Socket[] = []
-    try {
-      for (let index = 0; index < count; index += 1) {
-        sockets.push(silentDevice(this.#place.listenPort, index))
-        if (index % 100 === 0) await sleep(20)
-      }
-      await sleep(SETTLE_MS)
-      const status = await gateway.status()
-      return { connected: status.sources[0]?.connections ?? 0, rssMiB: Math.round(usageOf(gateway.pid).rssMiB) }
-    } finally {
-      for (const socket of sockets) socket.destroy()
-      await gateway.end('SIGTERM')
+    for (let index = 0; index < count; index += 1) {
+      sockets.push(silentDevice(this.#place.listenPort, index))
+      if (index % 100 === 0) await sleep(20)
     }
+    await sleep(SETTLE_MS)
+    const status = await gateway.status()
+    const rssMiB = Math.round(usageOf(gateway.pid).rssMiB)
+    for (const socket of sockets) socket.destroy()
+    await gateway.end('SIGTERM')
+    return { connected: status.sources[0]?.connections ?? 0, rssMiB }
   }
 
-  async #flood(source: object, port: number): Promise<{ durableAcksPerSecond: number; endToEndPerSecond: number }> {
-    const buffering = await this.#start(source, false)
-    const durableAcks = await this.#rate(buffering, port, async () => durable(await buffering.status()))
-    const forwarding = await this.#start(source, true)
-    const endToEnd = await this.#rate(forwarding, port, async () => delivered(await forwarding.status()))
-    return { durableAcksPerSecond: durableAcks, endToEndPerSecond: endToEnd }
+  async #endToEnd(source: object, port: number): Promise<number> {
+    const { gateway } = await this.#start(source, true)
+    const load = this.#load(port, 0)
+    const taken = async (): Promise<number> => delivered(await gateway.status())
+    load.feed(OPEN, taken)
+    const perSecond = await rateOf(taken, SETTLE_MS, MEASURE_MS)
+    const sent = allAcknowledged(await load.end())
+    for (const untilMs = performance.now() + STILL_MS; (await taken()) < sent.published && performance.now() < untilMs;) await sleep(100)
+    if ((await taken()) !== sent.published) throw new Error(`${sent.published} messages were published, and ${await taken()} delivered`)
+    await gateway.end('SIGKILL')
+    return Math.round(perSecond)
   }
 
-  async #rate(gateway: GatewayProgram, port: number, read: () => Promise<number>): Promise<number> {
-    const load = this.#load(port, 20, 0)
-    try {
-      return Math.round(await rateOf(read, SETTLE_MS, MEASURE_MS))
-    } finally {
-      await load.end()
-      await gateway.end('SIGKILL')
-    }
+  /** Between the first twentieth and the last fifth, so that neither Kafka's start nor the end plays a part. */
+  async #drain(gateway: GatewayProgram, rows: number): Promise<object> {
+    const watch = new UsageWatch(gateway.pid)
+    while ((await buffered(gateway)) > rows * 0.95) await sleep(50)
+    const before = await buffered(gateway)
+    const from = performance.now()
+    while ((await buffered(gateway)) > rows * 0.2) await sleep(100)
+    const drainPerSecond = Math.round(((before - (await buffered(gateway))) * 1_000) / (performance.now() - from))
+    const { rssMiB } = watch.end()
+    await gateway.end('SIGKILL')
+    return { drainPerSecond, drainRssMiB: rssMiB }
+  }
+
+  /** Waits until the gateway has taken in all that was published, kills it, and counts what lies in its file. */
+  async #account({ published }: PublisherReport, { gateway, dataDir }: Box): Promise<void> {
+    for (const untilMs = performance.now() + STILL_MS; durable(await gateway.status()) < published && performance.now() < untilMs;)
+      await sleep(100)
+    await gateway.end('SIGKILL')
+    const stored = storedMessages(join(dataDir, 'outbox.db'))
+    if (stored !== published) throw new Error(`${published} messages were published and acknowledged, and ${stored} are stored`)
   }
 
   #listener() {
     return { listen: { lan: { url: `mqtt://127.0.0.1:${this.#place.listenPort}`, auth: 'none' } } }
   }
 
-  #load(port: number, connections: number, messagesPerSecond: number): Load {
+  #load(port: number, messagesPerSecond: number): Load {
     this.#runs += 1
-    return new Load({
-      host: '127.0.0.1',
-      port,
-      connections,
-      window: 200,
-      messagesPerSecond,
-      payloadBytes: PAYLOAD_BYTES,
-      name: `bench${this.#runs}`,
-    })
+    const load = new Load({ ...CROWD, host: '127.0.0.1', port, messagesPerSecond, name: `bench${this.#runs}` })
+    this.#place.scope.atEnd(() => load.kill())
+    return load
   }
 
-  async #start(source: object, forward: boolean, broker = this.#place.kafka.endpoint): Promise<GatewayProgram> {
+  async #start(source: object, forward: boolean, broker = this.#place.kafka.endpoint): Promise<Box> {
     this.#runs += 1
-    const { gateway, configFile } = await setUpGateway(join(this.#place.dir, `gateway-${this.#runs}`), {
+    const dir = join(this.#place.dir, `gateway-${this.#runs}`)
+    const { gateway, configFile } = await setUpGateway(dir, {
       gateway: { id: `gw-bench-${this.#runs}` },
       mqtt: source,
       limits: { global: UNLIMITED, perDevice: UNLIMITED },
@@ -185,18 +212,50 @@ export class Scenarios {
       metrics: { listen: 'off' },
     })
     if (forward) await setUpTopics(configFile, 4)
+    this.#place.scope.atEnd(async () => void (await gateway.end('SIGKILL')))
     await gateway.start()
-    return gateway
+    return { gateway, dataDir: join(dir, 'state'), configFile }
   }
 }
 
+type Status = Awaited<ReturnType<GatewayProgram['status']>>
+
 /** Messages that were given a position: fsynced. */
-function durable(status: Awaited<ReturnType<GatewayProgram['status']>>): number {
+function durable(status: Status): number {
   return Object.entries(status.lanes).reduce((sum, [name, lane]) => sum + (name === 'internal' ? 0 : lane.highest), 0)
 }
 
-function delivered(status: Awaited<ReturnType<GatewayProgram['status']>>): number {
+function delivered(status: Status): number {
   return Object.entries(status.lanes).reduce((sum, [name, lane]) => sum + (name === 'internal' ? 0 : lane.delivered), 0)
+}
+
+async function buffered(gateway: GatewayProgram): Promise<number> {
+  const { lanes } = await gateway.status()
+  return Object.entries(lanes).reduce((sum, [name, lane]) => sum + (name === 'internal' ? 0 : lane.messages), 0)
+}
+
+/** Past the gateway: straight from the file that it left. */
+function storedMessages(path: string): number {
+  const database = new Database(path, { readonly: true })
+  try {
+    const lanes = ['urgent', 'normal', 'deferred']
+    return lanes.reduce(
+      (sum, lane) => sum + (database.prepare(`SELECT coalesce(sum(count), 0) FROM outbox_${lane}`).pluck().get() as number),
+      0,
+    )
+  } finally {
+    database.close()
+  }
+}
+
+function allAcknowledged(report: PublisherReport): PublisherReport {
+  const { published, acknowledged, unexpected } = report
+  if (published === 0 || acknowledged !== published || unexpected !== 0) {
+    throw new Error(
+      `${published} messages were published, ${acknowledged} acknowledged, and ${unexpected} acknowledgements were for nothing`,
+    )
+  }
+  return report
 }
 
 function silentDevice(port: number, index: number): Socket {
@@ -209,8 +268,4 @@ function silentDevice(port: number, index: number): Socket {
   socket.on('error', (error) => console.error(`silent-${index}: ${error.message}`))
   socket.resume()
   return socket
-}
-
-function round(value: number): number {
-  return Math.round(value * 100) / 100
 }

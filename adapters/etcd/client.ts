@@ -22,8 +22,13 @@ import { placeOf, Wire } from './wire.ts'
 
 /** Keys a page, when values are asked for: 32 of etcd's largest (1.5 MiB) fit into one message. */
 const PAGE = 32
+/** As a start revision. */
+const NOW = 0
 
-/** etcd through the driver's plain calls. Its lock, its lease and its watcher are not used; ARCHITECTURE.md says why. */
+/**
+ * etcd through the driver's plain calls. Not used of it: its lock (one try, no queue), its lease (says `lost` after
+ * 2 × TTL of wall clock), its watcher (loses events), its transactions' builder (no options for a deadline).
+ */
 export class EtcdClient implements Etcd {
   readonly #settings: EtcdClientSettings
   readonly #clock: Clock
@@ -82,7 +87,11 @@ export class EtcdClient implements Etcd {
   }
 
   watch(targets: readonly WatchTarget[], revision: number, onHint: (hint: Hint) => void): () => void {
-    const requests = targets.map((target) => this.#wire.watch(target, revision))
+    // etcd looks at a watch that begins in the past every 100 ms only, until it has caught up; on a busy cluster that is
+    // every watch. A lock is handed over faster by a second one from now on. A prefix is not worth its values twice.
+    const requests = targets.flatMap((target) =>
+      ('key' in target ? [revision, NOW] : [revision]).map((from) => this.#wire.watch(target, from)),
+    )
     const end = watchStream(this.#open(), requests, (hint) => {
       if (hint === 'ended') this.#streams.delete(end)
       onHint(hint)

@@ -4,6 +4,7 @@
  */
 import { sleep } from '../clock.ts'
 import { messageOf } from '../errors.ts'
+import type { Component } from '../component.ts'
 import type { Log } from '../ports.ts'
 import { backoffMs, jittered } from './backoff.ts'
 import { audit, catchUp, isSame, readAll, rewrittenSince } from './mirror.ts'
@@ -50,7 +51,7 @@ export interface FeedState {
 
 const RETRY_FIRST_MS = 500
 
-export class Feed {
+export class Feed implements Component {
   readonly name = 'feed'
   readonly #tools: Tools
   readonly #settings: FeedSettings

@@ -24,7 +24,7 @@ export interface Session {
   remainingMs(): number
   /** Throws the `fenced` error unless `limitMs` from now still lies before the deadline. */
   assertFits(limitMs: number): void
-  /** Ends it from our side: no renewal any more. The lease is revoked, or expires by itself when etcd is away. */
+  /** Ends it from our side: no renewal any more. The lease is revoked, or expires by itself when etcd is away. Never rejects. */
   close(): Promise<void>
 }
 
@@ -85,8 +85,10 @@ class LeaseSession implements Session {
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return
     this.#closed.abort()
+    const wasOver = this.#end.signal.aborted
     this.#finish('it was closed')
-    await this.#etcd.revokeLease(this.lease).catch(() => undefined) // unrenewed, it expires by itself
+    const revoked = this.#etcd.revokeLease(this.lease).catch(() => undefined) // unrenewed, it expires by itself
+    if (!wasOver) await revoked // otherwise etcd is most likely away, and whoever was fenced must know it now
   }
 
   async #renewUntilEnd(): Promise<void> {

@@ -10,7 +10,7 @@ import type { View } from '../../daemon/patch/mirror.ts'
 import type { Etcd, Place } from '../../daemon/patch/ports.ts'
 import { serviceScope } from '../services/index.ts'
 import type { EtcdCluster, Service } from '../services/index.ts'
-import { etcdctl, forever, PREFIX, toolsFor } from './etcd-kit.ts'
+import { etcdctl, forever, leaderOf, PREFIX, toolsFor } from './etcd-kit.ts'
 import { TestLog } from './mqtt-connect-kit.ts'
 
 const scope = serviceScope()
@@ -91,7 +91,7 @@ function numbered(count: number, prefix = 'p'): string[] {
   return Array.from({ length: count }, (_, index) => `${prefix}${String(index).padStart(2, '0')}`)
 }
 
-describe('the feed', () => {
+describe('the feed', { timeout: 120_000 }, () => {
   it('patch path 7: sees the first patch of an empty etcd at once, its deletion too, and moves the checkpoint behind each', async () => {
     const etcd = await scope.etcd()
     const rig = await startFeed(etcd.port)
@@ -206,7 +206,7 @@ describe('the feed', () => {
   })
 })
 
-describe('the feed on a cluster of three', () => {
+describe('the feed on a cluster of three', { timeout: 120_000 }, () => {
   it('goes on when the leader is killed, and when the next one is paused', async () => {
     const cluster = await scope.etcdCluster(3)
     const ports = cluster.members.map(({ port }) => port)
@@ -226,17 +226,6 @@ describe('the feed on a cluster of three', () => {
   })
 })
 
-async function leaderOf(cluster: EtcdCluster): Promise<Service> {
-  for (;;) {
-    const text = await etcdctl(cluster.endpoints.join(), 'endpoint', 'status', '-w', 'json')
-    const all = JSON.parse(text) as { Endpoint: string; Status: { leader: number; header: { member_id: number } } }[]
-    const leader = all.find(({ Status }) => Status.leader === Status.header.member_id)
-    const found = cluster.members.find(({ endpoint }) => endpoint === leader?.Endpoint)
-    if (found !== undefined) return found
-    await sleep(100)
-  }
-}
-
 /** Through another member, as often as the election takes. */
 async function putThrough(cluster: EtcdCluster, except: Service, name: string): Promise<void> {
   const other = cluster.members.find((member) => member !== except)
@@ -250,7 +239,7 @@ async function putThrough(cluster: EtcdCluster, except: Service, name: string): 
   }
 }
 
-describe('the feed on an etcd that was restored', () => {
+describe('the feed on an etcd that was restored', { timeout: 120_000 }, () => {
   /** Back to `backup`, as the operator's guide says; with another token the cluster gets another id. */
   async function restore(etcd: Service, backup: string, token: string): Promise<void> {
     await etcd.stop()
@@ -332,7 +321,7 @@ describe('the feed on an etcd that was restored', () => {
   })
 })
 
-describe('the feed and its credentials', () => {
+describe('the feed and its credentials', { timeout: 120_000 }, () => {
   it('says what to do while they are wrong or withdrawn, and goes on by itself when they are right', async () => {
     const etcd = await scope.etcd()
     const ctl = (...args: string[]): Promise<string> => etcdctl(etcd.endpoint, ...args)

@@ -1,5 +1,6 @@
 /** What the tests of etcd share: clients, contenders, and the history as etcd itself tells it. */
 import { execFile } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { EtcdClient } from '../../adapters/etcd/client.ts'
 import type { EtcdClientSettings } from '../../adapters/etcd/settings.ts'
@@ -8,6 +9,7 @@ import type { Clock } from '../../daemon/clock.ts'
 import type { LockRequest, Slots } from '../../daemon/patch/lock.ts'
 import type { Tools } from '../../daemon/patch/wait.ts'
 import type { LockEvent } from '../fakes/lock-judge.ts'
+import type { EtcdCluster, Service } from '../services/index.ts'
 
 export const PREFIX = '/edge/v1/'
 export const clock = new SystemClock()
@@ -68,5 +70,17 @@ export async function readHistory(endpoint: string): Promise<LockEvent[]> {
     })
   } finally {
     driver.close()
+  }
+}
+
+/** Waits for an election that is under way. */
+export async function leaderOf(cluster: EtcdCluster): Promise<Service> {
+  for (;;) {
+    const text = await etcdctl(cluster.endpoints.join(), 'endpoint', 'status', '-w', 'json')
+    const all = JSON.parse(text) as { Endpoint: string; Status: { leader: number; header: { member_id: number } } }[]
+    const leader = all.find(({ Status }) => Status.leader === Status.header.member_id)
+    const found = cluster.members.find(({ endpoint }) => endpoint === leader?.Endpoint)
+    if (found !== undefined) return found
+    await sleep(100)
   }
 }

@@ -160,6 +160,26 @@ describe('the feed', () => {
     await bench.feed.stop(0)
   })
 
+  it('is quick again after a calm time, however many watches ended before', async () => {
+    const bench = new Bench()
+    await bench.feed.start(new AbortController().signal)
+    for (let round = 0; round < 12; round++) {
+      bench.etcd.endWatches()
+      await bench.pass(60_000)
+    }
+    await bench.pass(3_600_000)
+    const waits: number[] = []
+    const after = bench.clock.after.bind(bench.clock)
+    bench.clock.after = (ms, fn) => {
+      waits.push(ms)
+      return after(ms, fn)
+    }
+    bench.etcd.endWatches()
+    for (let turns = 0; turns < 5; turns++) await turn()
+    assert.ok(waits.length > 0 && waits.every((ms) => ms <= 500), `waits ${waits.join(', ')} ms`)
+    await bench.feed.stop(0)
+  })
+
   it('stops while a reconcile is stuck, at the deadline', async () => {
     const bench = new Bench()
     let aborted: AbortSignal | undefined

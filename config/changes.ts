@@ -41,6 +41,7 @@ const RULES: readonly Rule[] = [
   rule('mqtt.topics', 'topics', 'restart'),
   // Listeners take packets of this size; raised for the intake alone, they would still refuse what it allows.
   rule('limits.maxMessageBytes', 'admission', 'restart'),
+  rule('limits.knownDevices', 'admission', 'restart'),
   rule('limits', 'admission', 'live'),
   rule('buffer.dedupe', 'outbox', 'restart'),
   rule('buffer', 'outbox', 'live'),

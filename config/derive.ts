@@ -111,6 +111,7 @@ function deriveLimits(limits: Config['limits']): LimitSettings {
       urgent: urgentOf(limits.severity),
       reserveFraction: limits.severity.reserve,
     },
+    knownDevices: limits.knownDevices,
     maxMessageBytes: limits.maxMessageBytes,
     maxPacketBytes: limits.maxMessageBytes + PUBLISH_OVERHEAD_BYTES,
     inFlight: limits.inFlight,

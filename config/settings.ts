@@ -127,6 +127,8 @@ export interface LimitSettings {
     readonly urgent: readonly string[]
     readonly reserveFraction: number
   }
+  /** `undefined`: every device is known. */
+  readonly knownDevices: { readonly file: string } | undefined
   readonly maxMessageBytes: number
   /** Largest PUBLISH packet that can hold a message of `maxMessageBytes` (longest topic, MQTT 3.1.1). */
   readonly maxPacketBytes: number

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { HttpEndpoint } from '../adapters/control/server.ts'
 import { SystemClock, systemRandom } from '../adapters/host/clock.ts'
+import { KnownDevices } from '../adapters/host/known-devices.ts'
 import { SystemLog } from '../adapters/host/log.ts'
 import { FileMemory } from '../adapters/mqtt/connect-memory.ts'
 import { MqttConnection } from '../adapters/mqtt/connect.ts'
@@ -18,6 +19,7 @@ import { kafkaOf } from './compose/kafka.ts'
 import { reconfigure } from './compose/reload.ts'
 import { connectSettings, ingestSettings, listenSettings, outboxSettings, relaySettings } from './compose/settings.ts'
 import { SourceComponent } from './compose/source.ts'
+import { parseDeviceList } from './ingest/device-list.ts'
 import { DeviceIntake } from './ingest/intake.ts'
 import { Monitor } from './monitor.ts'
 import type { Log, Source } from './ports.ts'
@@ -30,6 +32,8 @@ export interface Parts {
   readonly clock: SystemClock
   readonly log: SystemLog
   readonly outbox: Outbox
+  /** Undefined: every device is known. */
+  readonly knownDevices: KnownDevices | undefined
   readonly intake: DeviceIntake
   readonly relay: Relay
   readonly account: Account
@@ -51,7 +55,7 @@ export class Gateway {
     this.#loaded = loaded
     this.#inForce = settings
     this.#parts = wire(settings)
-    const { clock, log, outbox, intake, relay, account, sources } = this.#parts
+    const { clock, log, outbox, knownDevices, intake, relay, account, sources } = this.#parts
     this.log = log
     this.#monitor = new Monitor(watched(() => this.#inForce, this.#parts), clock, log)
     const snapshot = () => this.#monitor.snapshot()
@@ -61,7 +65,7 @@ export class Gateway {
     if (listen !== undefined) endpoints.push(new HttpEndpoint('metrics', listen, metricsRoutes(snapshot), log))
     // The buffer first, since its lock proves that no other daemon runs here; the sources last, when all can accept.
     // The socket answers before the rest starts and until it has stopped: a drain must be seen.
-    const components: Component[] = [outbox, account, ...endpoints, relay, this.#monitor, intake, ...sources.map((source) => new SourceComponent(source, intake))]
+    const components: Component[] = [outbox, account, ...endpoints, relay, this.#monitor, ...(knownDevices === undefined ? [] : [knownDevices]), intake, ...sources.map((source) => new SourceComponent(source, intake))]
     this.#supervisor = new Supervisor(components, clock, log)
   }
 
@@ -105,12 +109,19 @@ function wire(settings: Settings): Parts {
   const outbox = new Outbox({ dataDir: settings.gateway.dataDir, settings: outboxSettings(settings), clock, random, log })
   const hash = (text: string): Uint8Array => createHash('sha256').update(text).digest().subarray(0, 16)
   const onNotice = (kind: string, device: string, text: string, suppressed: number): void => log.warn({ kind, device, suppressed }, text)
-  const intake = new DeviceIntake(ingestSettings(settings), { clock, random, outbox, hash, onNotice })
+  const knownDevices = knownDevicesOf(settings, clock, log)
+  const isKnown = (device: string): boolean => knownDevices?.isKnown(device) ?? true
+  const intake = new DeviceIntake(ingestSettings(settings), { clock, random, outbox, hash, isKnown, onNotice })
   const relay = new Relay({ outbox, internal: outbox, kafka: kafkaOf(settings, clock, log), clock, random, log }, relaySettings(settings))
   const sources = [...listeners(settings, outbox, clock, log), ...connections(settings, clock, log)]
   for (const source of sources) intake.add(source)
   const account = new Account(outbox.ledger, () => intake.counters().received)
-  return { clock, log, outbox, intake, relay, account, sources }
+  return { clock, log, outbox, knownDevices, intake, relay, account, sources }
+}
+
+function knownDevicesOf({ limits }: Settings, clock: SystemClock, log: Log): KnownDevices | undefined {
+  const path = limits.knownDevices?.file
+  return path === undefined ? undefined : new KnownDevices({ path, parse: parseDeviceList, clock, log })
 }
 
 function listeners(settings: Settings, exchanges: Outbox, clock: SystemClock, log: Log): Source[] {

@@ -24,6 +24,7 @@ export const SHED_REASONS = [
   'oversize', // payload above `limits.maxMessageBytes`, or packet above the listener's limit
   'malformed-topic', // matches no pattern, is not valid UTF-8, or has an empty device part
   'not-own-topic', // the device published under another device's name
+  'unknown-device', // not in the file of `limits.knownDevices`
   'retained', // a retained message while `retained: ignore`
   'duplicate', // a message id seen within the dedupe window, or a DUP of a delivery already durable
   'buffer-full', // QoS 0 while the buffer blocks

@@ -31,6 +31,7 @@ export const SHED_CODES: Readonly<Record<ShedReason, number>> = {
   evicted: 23,
   expired: 24,
   'dead-letter-dropped': 25,
+  'unknown-device': 26,
 }
 
 export interface LedgerSink {

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { kindOf, shown, Wrong } from '../units.ts'
-import { byteRate, duration, HOUR, KIB, listOf, messageRate, MIB, named, percent, plainText, scalar, size } from './scalars.ts'
+import { absolutePath, byteRate, duration, HOUR, KIB, listOf, messageRate, MIB, named, percent, plainText, scalar, size } from './scalars.ts'
 import { readPointer } from './pointer.ts'
 import { wrongPattern } from './regex.ts'
 
@@ -62,6 +62,9 @@ export const limitsSchema = z.strictObject({
   overrides: named(overrideSchema, 1_000).prefault({}).meta({ description: 'Other limits for some devices. Where several match, the most specific pattern counts.' }),
   overLimit: z.enum(['defer', 'shed']).default('defer').meta({ description: 'What becomes of a message beyond a device\'s limit: the low-priority lane, or dropped with a count.' }),
   severity: severitySchema.prefault({}).meta({ description: 'Which messages are urgent.' }),
+  knownDevices: z.strictObject({
+    file: absolutePath('file').meta({ description: 'One device id, or pattern of ids with * and ?, a line; # begins a comment line. Read again when it changes.' }),
+  }).optional().meta({ description: 'Which devices may publish at all; messages of others are dropped with a count. Default: all.' }),
   maxMessageBytes: size(1, 16 * MIB).prefault('256KiB').meta({ description: 'Largest payload; a larger one is dropped with a count.' }),
   inFlight: z.strictObject({
     messages: z.int().min(1).max(1_000_000).default(20_000).meta({ description: 'Messages.' }),

@@ -42,7 +42,7 @@ function takenLive(inForce: Settings, wanted: Settings): Settings {
     ...wanted,
     gateway: { ...wanted.gateway, id: gateway.id, dataDir: gateway.dataDir },
     mqtt,
-    limits: { ...wanted.limits, maxMessageBytes: inForce.limits.maxMessageBytes, maxPacketBytes: inForce.limits.maxPacketBytes },
+    limits: { ...wanted.limits, maxMessageBytes: inForce.limits.maxMessageBytes, maxPacketBytes: inForce.limits.maxPacketBytes, knownDevices: inForce.limits.knownDevices },
     buffer: { ...wanted.buffer, dedupe: inForce.buffer.dedupe },
     ledger,
     kafka: kafkaTakenLive(inForce, wanted),

@@ -1,7 +1,7 @@
 /**
  * The verdict on one delivery. Pure and synchronous: the clock's reading comes in, nothing waits.
  *
- * Order of the checks: refused by its source, topic, identity, retained, oversize, duplicate id, limits. So what a
+ * Order of the checks: refused by its source, topic, identity, known, retained, oversize, duplicate id, limits. So what a
  * device may not send costs nobody tokens, and a duplicate costs its device none.
  *
  * What an urgent message may do: use all of a bucket, where others leave the reserve. It is no exemption. A device that
@@ -36,6 +36,7 @@ export interface Judgement {
 
 export interface AdmissionParts {
   readonly hash: IdHash
+  readonly isKnown: (device: string) => boolean
   /** Is this id in the dedupe window? */
   readonly seen: (id: Uint8Array) => boolean
   /** Two random 32-bit numbers. */
@@ -92,7 +93,7 @@ export class Admission {
   judge(delivery: Delivery, nowMs: number): Judgement {
     const found = this.#rules.topics.read(delivery.topic)
     const meaning = counted(found, delivery)
-    const shed = refusal(delivery, found, this.#rules.settings)
+    const shed = refusal(delivery, found, this.#rules.settings, this.#parts.isKnown)
     if (shed !== undefined) return { meaning, verdict: { shed } }
     this.#payload.turnTo(delivery.payload)
     return this.#judgeReadable(delivery, meaning, nowMs)
@@ -177,10 +178,11 @@ function isForeign({ identity, speaksForOthers }: Delivery, found: TopicMeaning)
 }
 
 /** What is wrong with the delivery itself, whatever the limits are. */
-function refusal(delivery: Delivery, found: TopicMeaning | undefined, settings: IngestSettings): ShedReason | undefined {
+function refusal(delivery: Delivery, found: TopicMeaning | undefined, settings: IngestSettings, isKnown: (device: string) => boolean): ShedReason | undefined {
   if (delivery.refused !== undefined) return delivery.refused.reason
   if (found === undefined) return 'malformed-topic'
   if (isForeign(delivery, found)) return 'not-own-topic'
+  if (!isKnown(found.device)) return 'unknown-device'
   if (delivery.retained && settings.retained[delivery.source] !== 'accept') return 'retained'
   if (weightOf(delivery) > settings.limits.maxMessageBytes) return 'oversize'
   return undefined

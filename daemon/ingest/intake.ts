@@ -25,6 +25,8 @@ export interface IntakeParts {
   readonly random: Random
   readonly outbox: OutboxWriter
   readonly hash: IdHash
+  /** Is this one of the devices that may publish at all? */
+  readonly isKnown: (device: string) => boolean
   readonly onNotice: NoticeSink
 }
 
@@ -33,6 +35,7 @@ const WHY: Readonly<Partial<Record<ShedReason, string>>> = {
   oversize: 'larger than limits.maxMessageBytes or than the listener takes',
   'malformed-topic': 'no pattern of mqtt.topics matches, or a part of the topic is empty, too long or no UTF-8',
   'not-own-topic': 'the device published under another name than its own, or to a topic that the aclFile of its listener does not grant',
+  'unknown-device': 'its device is not in the file of limits.knownDevices',
   retained: 'a retained message, and its source has retained: ignore',
   'buffer-full': 'the buffer is full, and QoS 0 does not wait',
 }
@@ -50,13 +53,14 @@ export class DeviceIntake implements Intake, Component {
   #unsubscribe: (() => void) | undefined
 
   /** Throws a `rejected` GatewayError when the settings can't work. */
-  constructor(settings: IngestSettings, { clock, random, outbox, hash, onNotice }: IntakeParts) {
+  constructor(settings: IngestSettings, { clock, random, outbox, hash, isKnown, onNotice }: IntakeParts) {
     this.#clock = clock
     this.#outbox = outbox
     this.#notices = new Notices(onNotice)
     this.#hold = new SourceHold(settings.limits.inFlight)
     this.#admission = new Admission(settings, {
       hash,
+      isKnown,
       seed: seedFrom(random),
       seen: (id) => outbox.seen(id),
       onFault: (delivery, error) => this.#fault(delivery, error),

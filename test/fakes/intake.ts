@@ -57,6 +57,7 @@ export async function startIntake(change: SettingsChange = {}, parts: Partial<In
     random: new FakeRandom(7),
     outbox,
     hash: (text) => createHash('sha256').update(text).digest().subarray(0, 16),
+    isKnown: () => true,
     onNotice: (kind, device, text, suppressed) => notices.push({ kind, device, text, suppressed }),
     ...parts,
   })

@@ -23,6 +23,7 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
   ['', 'limits: { perDevice: { burst: 6s, messagesPerSecond: unlimited } }', ['limits.perDevice.messagesPerSecond admission live', 'limits.perDevice.burst admission live']],
   ['', 'limits: { overrides: { a: { devices: "a*" } } }', ['limits.overrides admission live']],
   ['', 'limits: { maxMessageBytes: 128KiB }', ['limits.maxMessageBytes admission restart']],
+  ['', 'limits: { knownDevices: { file: /d } }', ['limits.knownDevices admission restart']],
   ['', 'limits: { severity: { from: "json:/level", reserve: 30% } }', ['limits.severity.from admission live', 'limits.severity.reserve admission live']],
   ['', 'log: { level: debug }\nshutdown: { drain: 5s }', ['log.level log live', 'shutdown.drain shutdown live']],
   ['', 'buffer: { maxBytes: 64MiB, maxAge: unlimited, lanes: { normal: { whenFull: drop-oldest } }, commit: { maxDelay: 5ms } }',

@@ -219,3 +219,8 @@ test('what is probably not meant is a warning, and loads', () => {
     'config.yaml:2:52 limits.severity.urgent: with a pattern, every match is urgent and this list has no meaning; remove it',
   ])
 })
+
+test('known devices are named by a file, or everyone is known', () => {
+  assert.equal(loadText('').settings.limits.knownDevices, undefined)
+  assert.deepEqual(loadText('limits: { knownDevices: { file: /etc/devices.txt } }').settings.limits.knownDevices, { file: '/etc/devices.txt' })
+})

@@ -68,6 +68,16 @@ describe('admission: order of the checks', () => {
     assert.deepEqual(outbox.submitted.map(outcome), ['not-own-topic', 'not-own-topic', 'not-own-topic', 'not-own-topic', 'normal'])
   })
 
+  it('sheds a device that is not known: after the topic and the name, before all that costs tokens', async () => {
+    const { offer, outbox, notices } = await startIntake({ limits: { maxMessageBytes: 5, perDevice: rate(1), overLimit: 'shed' } }, { isKnown: (device) => device.startsWith('cam-') })
+    offer('cam-1')
+    for (const more of [{}, { identity: 'd2' }, { retained: true }, { topic: 'nowhere' }]) offer('d1', 'too long', more)
+    offer('cam-1', 'x')
+    assert.deepEqual(outbox.submitted.map(outcome), ['oversize', 'unknown-device', 'not-own-topic', 'unknown-device', 'malformed-topic', 'normal'])
+    assert.deepEqual(outbox.submitted[1]?.envelope.device, 'd1', 'the ledger tells who it was')
+    assert.match(notices.find(({ kind }) => kind === 'unknown-device')?.text ?? '', /not in the file of limits\.knownDevices/)
+  })
+
   it('lets one publish for others whom its source allows that, under the name and the limit of each', async () => {
     const { offer, outbox } = await startIntake({ limits: { perDevice: rate(1), overLimit: 'shed' } })
     for (const device of ['d1', 'd2', 'd2']) offer(device, 'x', { identity: 'admin', speaksForOthers: true })

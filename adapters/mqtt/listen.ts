@@ -98,14 +98,8 @@ export class MqttListener implements Source {
   }
 
   state(): SourceState {
-    return {
-      name: this.name,
-      kind: 'listen',
-      ...this.#status,
-      connections: this.#claims.size,
-      refused: this.#tally.view().refused,
-      notices: [],
-    }
+    const { refused } = this.#tally.view()
+    return { name: this.name, kind: 'listen', ...this.#status, connections: this.#claims.size, refused, notices: [] }
   }
 
   counters(): ListenCounters {

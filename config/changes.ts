@@ -3,8 +3,21 @@ import type { Settings } from './settings.ts'
 
 /** The part of the program that a change concerns. */
 type ConcernedComponent =
-  | 'gateway' | 'listener' | 'connection' | 'topics' | 'admission' | 'outbox' | 'ledger' | 'relay' | 'etcd' | 'patches'
-  | 'metrics' | 'page' | 'control' | 'log' | 'shutdown'
+  | 'gateway'
+  | 'listener'
+  | 'connection'
+  | 'topics'
+  | 'admission'
+  | 'outbox'
+  | 'ledger'
+  | 'relay'
+  | 'etcd'
+  | 'patches'
+  | 'metrics'
+  | 'page'
+  | 'control'
+  | 'log'
+  | 'shutdown'
 
 /** One difference between two settings. */
 export interface Change {
@@ -59,7 +72,7 @@ const RULES: readonly Rule[] = [
 
 /** What differs, by key, in the order of the keys; empty when nothing does. Neither argument is changed. */
 export function changes(before: Settings, after: Settings): readonly Change[] {
-  const paths = differing(before, after, []).flatMap(path => keyPath(path) ?? [])
+  const paths = differing(before, after, []).flatMap((path) => keyPath(path) ?? [])
   return [...new Set(paths)].map(concerned)
 }
 
@@ -70,7 +83,7 @@ function differing(before: unknown, after: unknown, path: readonly string[]): re
   // Another variant of a union: its fields are others, and only the whole can be named.
   if (before['kind'] !== after['kind'] || before['mechanism'] !== after['mechanism']) return [path]
   const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])]
-  return keys.flatMap(key => differing(before[key], after[key], [...path, key]))
+  return keys.flatMap((key) => differing(before[key], after[key], [...path, key]))
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -3,8 +3,18 @@ import { autoMaxBytes } from './schema/buffer.ts'
 import type { Config } from './schema.ts'
 import { templateParts } from './schema/topic.ts'
 import type {
-  AuthSettings, BufferSettings, ClientTlsSettings, ConnectionSettings, EtcdSettings, KafkaSettings, LimitSettings,
-  ListenerSettings, PatchSettings, SaslSettings, Settings, TopicSettings,
+  AuthSettings,
+  BufferSettings,
+  ClientTlsSettings,
+  ConnectionSettings,
+  EtcdSettings,
+  KafkaSettings,
+  LimitSettings,
+  ListenerSettings,
+  PatchSettings,
+  SaslSettings,
+  Settings,
+  TopicSettings,
 } from './settings.ts'
 
 type Mqtt = Config['mqtt']
@@ -26,7 +36,7 @@ export function deriveSettings(config: Config, diskBytes: number | undefined): S
     mqtt: {
       listen: mapValues(config.mqtt.listen ?? {}, deriveListener),
       connect: mapValues(config.mqtt.connect ?? {}, deriveConnection),
-      topics: mapValues(config.mqtt.topics, topic => deriveTopic(topic, config.mqtt)),
+      topics: mapValues(config.mqtt.topics, (topic) => deriveTopic(topic, config.mqtt)),
     },
     limits: deriveLimits(config.limits),
     buffer: deriveBuffer(config.buffer, diskBytes),
@@ -84,7 +94,7 @@ function deriveConnection(connection: Connection): ConnectionSettings {
     keepaliveMs: connection.keepalive,
     username: connection.username,
     passwordFile: connection.passwordFile,
-    tls: urls.some(url => url.secure) ? clientTls(connection.tls ?? {}) : undefined,
+    tls: urls.some((url) => url.secure) ? clientTls(connection.tls ?? {}) : undefined,
     retained: connection.retained,
   }
 }
@@ -98,13 +108,16 @@ function deriveTopic(topic: Mqtt['topics'][string], mqtt: Mqtt): TopicSettings {
 }
 
 function deriveLimits(limits: Config['limits']): LimitSettings {
-  const bucket = ({ messagesPerSecond, bytesPerSecond, burst }: Config['limits']['global']) =>
-    ({ messagesPerSecond, bytesPerSecond, burstMs: burst })
+  const bucket = ({ messagesPerSecond, bytesPerSecond, burst }: Config['limits']['global']) => ({
+    messagesPerSecond,
+    bytesPerSecond,
+    burstMs: burst,
+  })
   const names = Object.keys(limits.overrides).sort()
   return {
     global: bucket(limits.global),
     perDevice: bucket(limits.perDevice),
-    overrides: names.map(name => ({ name, ...overrideOf(limits, name) })),
+    overrides: names.map((name) => ({ name, ...overrideOf(limits, name) })),
     overLimit: limits.overLimit,
     severity: {
       from: limits.severity.from,
@@ -134,12 +147,12 @@ export const SYSLOG_SEVERITIES = ['emerg', 'alert', 'crit', 'err', 'warning', 'n
 
 /** A number 0 to 7 as the RFC's keyword; any other word in lower case. */
 export function syslogSeverity(word: string): string {
-  return /^[0-7]$/.test(word) ? SYSLOG_SEVERITIES[Number(word)] ?? word : word.toLowerCase()
+  return /^[0-7]$/.test(word) ? (SYSLOG_SEVERITIES[Number(word)] ?? word) : word.toLowerCase()
 }
 
 function urgentOf({ from, urgent }: Config['limits']['severity']): readonly string[] {
   const words = urgent ?? ['error', 'fatal']
-  return [...new Set(words.map(word => from.kind === 'syslog' ? syslogSeverity(word) : word.toLowerCase()))]
+  return [...new Set(words.map((word) => (from.kind === 'syslog' ? syslogSeverity(word) : word.toLowerCase())))]
 }
 
 function deriveBuffer(buffer: Config['buffer'], diskBytes: number | undefined): BufferSettings {
@@ -176,12 +189,17 @@ function deriveSasl(sasl: NonNullable<Kafka['sasl']>): SaslSettings {
   if (sasl.tokenFile !== undefined) return { mechanism: sasl.mechanism, token: { file: sasl.tokenFile } }
   return {
     mechanism: sasl.mechanism,
-    token: { url: present(sasl.tokenUrl), clientId: present(sasl.clientId), clientSecretFile: present(sasl.clientSecretFile), scope: sasl.scope },
+    token: {
+      url: present(sasl.tokenUrl),
+      clientId: present(sasl.clientId),
+      clientSecretFile: present(sasl.clientSecretFile),
+      scope: sasl.scope,
+    },
   }
 }
 
 function deriveEtcd(etcd: NonNullable<Config['etcd']>): EtcdSettings {
-  const secure = etcd.endpoints.some(endpoint => endpoint.secure)
+  const secure = etcd.endpoints.some((endpoint) => endpoint.secure)
   return {
     endpoints: etcd.endpoints,
     prefix: etcd.prefix,

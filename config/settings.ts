@@ -59,11 +59,11 @@ export interface ListenerSettings {
 export type AuthSettings =
   | { readonly kind: 'none' }
   | {
-    readonly kind: 'required'
-    readonly passwordFile: string | undefined
-    readonly aclFile: string | undefined
-    readonly deviceFrom: 'username' | 'clientId' | 'commonName'
-  }
+      readonly kind: 'required'
+      readonly passwordFile: string | undefined
+      readonly aclFile: string | undefined
+      readonly deviceFrom: 'username' | 'clientId' | 'commonName'
+    }
 
 /** Paths of PEM files. */
 export interface ServerTlsSettings {

@@ -57,15 +57,35 @@ export class Gateway {
     this.#parts = wire(settings)
     const { clock, log, outbox, knownDevices, intake, relay, account, sources } = this.#parts
     this.log = log
-    this.#monitor = new Monitor(watched(() => this.#inForce, this.#parts), clock, log)
+    this.#monitor = new Monitor(
+      watched(() => this.#inForce, this.#parts),
+      clock,
+      log,
+    )
     const snapshot = () => this.#monitor.snapshot()
-    const routes = controlRoutes({ snapshot, outbox, ledger: account, deadLetters: outbox.deadLetters, effective: () => this.#loaded.effective, pending: () => this.#pending() })
+    const routes = controlRoutes({
+      snapshot,
+      outbox,
+      ledger: account,
+      deadLetters: outbox.deadLetters,
+      effective: () => this.#loaded.effective,
+      pending: () => this.#pending(),
+    })
     const endpoints = [new HttpEndpoint('control', { socketPath: settings.control.socket }, routes, log)]
     const { listen } = settings.metrics
     if (listen !== undefined) endpoints.push(new HttpEndpoint('metrics', listen, metricsRoutes(snapshot), log))
     // The buffer first, since its lock proves that no other daemon runs here; the sources last, when all can accept.
     // The socket answers before the rest starts and until it has stopped: a drain must be seen.
-    const components: Component[] = [outbox, account, ...endpoints, relay, this.#monitor, ...(knownDevices === undefined ? [] : [knownDevices]), intake, ...sources.map((source) => new SourceComponent(source, intake))]
+    const components: Component[] = [
+      outbox,
+      account,
+      ...endpoints,
+      relay,
+      this.#monitor,
+      ...(knownDevices === undefined ? [] : [knownDevices]),
+      intake,
+      ...sources.map((source) => new SourceComponent(source, intake)),
+    ]
     this.#supervisor = new Supervisor(components, clock, log)
   }
 
@@ -125,7 +145,9 @@ function knownDevicesOf({ limits }: Settings, clock: SystemClock, log: Log): Kno
 }
 
 function listeners(settings: Settings, exchanges: Outbox, clock: SystemClock, log: Log): Source[] {
-  return Object.entries(settings.mqtt.listen).map(([name, listener]) => new MqttListener({ name, settings: listenSettings(listener, settings), exchanges, clock, log }))
+  return Object.entries(settings.mqtt.listen).map(
+    ([name, listener]) => new MqttListener({ name, settings: listenSettings(listener, settings), exchanges, clock, log }),
+  )
 }
 
 function connections(settings: Settings, clock: SystemClock, log: Log): Source[] {
@@ -136,7 +158,10 @@ function connections(settings: Settings, clock: SystemClock, log: Log): Source[]
   })
 }
 
-function watched(inForce: () => Settings, { outbox, intake, relay, account, sources, clock }: Parts): ConstructorParameters<typeof Monitor>[0] {
+function watched(
+  inForce: () => Settings,
+  { outbox, intake, relay, account, sources, clock }: Parts,
+): ConstructorParameters<typeof Monitor>[0] {
   return {
     identity: { pid: process.pid, version: VERSION, gateway: inForce().gateway.id, startedMs: clock.wallMs() },
     sources: () => sources.map((source) => source.state()),

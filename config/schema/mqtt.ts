@@ -13,12 +13,10 @@ const authSchema = z.strictObject({
   passwordFile: absolutePath('file')
     .optional()
     .meta({ description: 'User names and password hashes, in the format of mosquitto_passwd. Read again when it changes.' }),
-  aclFile: absolutePath('file')
-    .optional()
-    .meta({
-      description:
-        'Which user may publish to which topics, in the format of mosquitto\'s acl_file; a rule under "user NAME" may name other devices. Default: a device publishes only as itself.',
-    }),
+  aclFile: absolutePath('file').optional().meta({
+    description:
+      'Which user may publish to which topics, in the format of mosquitto\'s acl_file; a rule under "user NAME" may name other devices. Default: a device publishes only as itself.',
+  }),
   deviceFrom: z.enum(['username', 'clientId', 'commonName']).default('username').meta({
     description: 'What names the device that a connection belongs to: its user name, its client id or the common name of its certificate.',
   }),

@@ -31,7 +31,10 @@ export function reconfigure(parts: Parts, inForce: Settings, wanted: Settings, l
     log.error({ err: messageOf(error) }, 'the new configuration can not be applied; the old one stays in force')
     return inForce
   }
-  log.info({ live, afterRestart: later }, later.length === 0 ? 'the new configuration is in force' : 'the new configuration is in force, except what waits for a restart')
+  log.info(
+    { live, afterRestart: later },
+    later.length === 0 ? 'the new configuration is in force' : 'the new configuration is in force, except what waits for a restart',
+  )
   return next
 }
 
@@ -42,7 +45,12 @@ function takenLive(inForce: Settings, wanted: Settings): Settings {
     ...wanted,
     gateway: { ...wanted.gateway, id: gateway.id, dataDir: gateway.dataDir },
     mqtt,
-    limits: { ...wanted.limits, maxMessageBytes: inForce.limits.maxMessageBytes, maxPacketBytes: inForce.limits.maxPacketBytes, knownDevices: inForce.limits.knownDevices },
+    limits: {
+      ...wanted.limits,
+      maxMessageBytes: inForce.limits.maxMessageBytes,
+      maxPacketBytes: inForce.limits.maxPacketBytes,
+      knownDevices: inForce.limits.knownDevices,
+    },
     buffer: { ...wanted.buffer, dedupe: inForce.buffer.dedupe },
     ledger,
     kafka: kafkaTakenLive(inForce, wanted),

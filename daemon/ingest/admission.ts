@@ -178,7 +178,12 @@ function isForeign({ identity, speaksForOthers }: Delivery, found: TopicMeaning)
 }
 
 /** What is wrong with the delivery itself, whatever the limits are. */
-function refusal(delivery: Delivery, found: TopicMeaning | undefined, settings: IngestSettings, isKnown: (device: string) => boolean): ShedReason | undefined {
+function refusal(
+  delivery: Delivery,
+  found: TopicMeaning | undefined,
+  settings: IngestSettings,
+  isKnown: (device: string) => boolean,
+): ShedReason | undefined {
   if (delivery.refused !== undefined) return delivery.refused.reason
   if (found === undefined) return 'malformed-topic'
   if (isForeign(delivery, found)) return 'not-own-topic'

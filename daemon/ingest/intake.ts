@@ -177,13 +177,19 @@ export class DeviceIntake implements Intake, Component {
 
   #fault(delivery: Delivery, error: unknown): void {
     this.#counters.fault()
-    const text = (): string => `a fault of this program while it looked at a message of ${quoted(delivery.topic)}, which goes on: ${messageOf(error)}`
+    const text = (): string =>
+      `a fault of this program while it looked at a message of ${quoted(delivery.topic)}, which goes on: ${messageOf(error)}`
     this.#notices.tell('fault', delivery.identity ?? '', text, this.#clock.monotonicMs())
   }
 
   #missingId(delivery: Delivery, device: string): void {
     this.#counters.missingId()
-    this.#notices.tell('no-message-id', device, () => `no message id in ${quoted(delivery.topic)}: a redelivery would be kept twice`, this.#clock.monotonicMs())
+    this.#notices.tell(
+      'no-message-id',
+      device,
+      () => `no message id in ${quoted(delivery.topic)}: a redelivery would be kept twice`,
+      this.#clock.monotonicMs(),
+    )
   }
 
   #tellShed({ topic, payload, refused }: Delivery, device: string, reason: ShedReason): void {

@@ -65,8 +65,14 @@ export async function startIntake(change: SettingsChange = {}, parts: Partial<In
   const offer: Bench['offer'] = (device, payload = 'a line', more = {}) => {
     let count = 0
     intake.offer({
-      source: 'lan', topic: `devices/${device}/logs/app`, payload: Buffer.from(payload), qos: 1, retained: false,
-      settle: () => { count++ },
+      source: 'lan',
+      topic: `devices/${device}/logs/app`,
+      payload: Buffer.from(payload),
+      qos: 1,
+      retained: false,
+      settle: () => {
+        count++
+      },
       ...more,
     })
     return { settled: () => count }

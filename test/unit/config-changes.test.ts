@@ -11,7 +11,8 @@ const KAFKA = 'kafka: { brokers: ["127.0.0.1:9092"]'
 /** `path component apply` of each change. */
 function between(before: string, after: string): readonly string[] {
   return changes(loadText(before).settings, loadText(after).settings).map(({ path, component, entry, apply }: Change) =>
-    [path, component, ...entry === undefined ? [] : [entry], apply].join(' '))
+    [path, component, ...(entry === undefined ? [] : [entry]), apply].join(' '),
+  )
 }
 
 const CASES: readonly (readonly [string, string, readonly string[]])[] = [
@@ -20,32 +21,80 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
   ['', 'gateway: { id: other }', ['gateway.id gateway restart']],
   ['', 'gateway: { dataDir: /srv/x }', ['gateway.dataDir gateway restart', 'control.socket control restart']],
   ['', 'gateway: { site: a, labels: { b: c } }', ['gateway.site gateway live', 'gateway.labels.b gateway live']],
-  ['', 'limits: { perDevice: { burst: 6s, messagesPerSecond: unlimited } }', ['limits.perDevice.messagesPerSecond admission live', 'limits.perDevice.burst admission live']],
+  [
+    '',
+    'limits: { perDevice: { burst: 6s, messagesPerSecond: unlimited } }',
+    ['limits.perDevice.messagesPerSecond admission live', 'limits.perDevice.burst admission live'],
+  ],
   ['', 'limits: { overrides: { a: { devices: "a*" } } }', ['limits.overrides admission live']],
   ['', 'limits: { maxMessageBytes: 128KiB }', ['limits.maxMessageBytes admission restart']],
   ['', 'limits: { knownDevices: { file: /d } }', ['limits.knownDevices admission restart']],
-  ['', 'limits: { severity: { from: "json:/level", reserve: 30% } }', ['limits.severity.from admission live', 'limits.severity.reserve admission live']],
+  [
+    '',
+    'limits: { severity: { from: "json:/level", reserve: 30% } }',
+    ['limits.severity.from admission live', 'limits.severity.reserve admission live'],
+  ],
   ['', 'log: { level: debug }\nshutdown: { drain: 5s }', ['log.level log live', 'shutdown.drain shutdown live']],
-  ['', 'buffer: { maxBytes: 64MiB, maxAge: unlimited, lanes: { normal: { whenFull: drop-oldest } }, commit: { maxDelay: 5ms } }',
-    ['buffer.maxBytes outbox live', 'buffer.maxAge outbox live', 'buffer.lanes.normal.whenFull outbox live', 'buffer.commit.maxDelay outbox live']],
-  ['', 'buffer: { dedupe: { from: "json:/id", window: 1m } }', ['buffer.dedupe.from outbox restart', 'buffer.dedupe.window outbox restart']],
+  [
+    '',
+    'buffer: { maxBytes: 64MiB, maxAge: unlimited, lanes: { normal: { whenFull: drop-oldest } }, commit: { maxDelay: 5ms } }',
+    [
+      'buffer.maxBytes outbox live',
+      'buffer.maxAge outbox live',
+      'buffer.lanes.normal.whenFull outbox live',
+      'buffer.commit.maxDelay outbox live',
+    ],
+  ],
+  [
+    '',
+    'buffer: { dedupe: { from: "json:/id", window: 1m } }',
+    ['buffer.dedupe.from outbox restart', 'buffer.dedupe.window outbox restart'],
+  ],
   ['', 'ledger: { maxDevices: 5 }', ['ledger.maxDevices ledger restart']],
   ['', `${KAFKA} }`, ['kafka relay live']],
-  [`${KAFKA} }`, 'kafka: { brokers: ["127.0.0.1:9093"], transaction: { linger: 1s } }', ['kafka.brokers relay live', 'kafka.transaction.linger relay live']],
+  [
+    `${KAFKA} }`,
+    'kafka: { brokers: ["127.0.0.1:9093"], transaction: { linger: 1s } }',
+    ['kafka.brokers relay live', 'kafka.transaction.linger relay live'],
+  ],
   [`${KAFKA} }`, `${KAFKA}, prefix: other }`, ['kafka.prefix relay restart']],
   [`${KAFKA} }`, `${KAFKA}, topic: "x.{stream}", allowedTopics: [x.a] }`, ['kafka.topic relay live', 'kafka.allowedTopics relay live']],
-  [`${KAFKA}, sasl: { mechanism: plain, username: a, passwordFile: /p } }`, `${KAFKA}, sasl: { mechanism: oauthbearer, tokenFile: /t } }`,
-    ['kafka.sasl relay live']],
-  [`${KAFKA}, sasl: { mechanism: plain, username: a, passwordFile: /p } }`, `${KAFKA}, sasl: { mechanism: plain, username: b, passwordFile: /p } }`, ['kafka.sasl.username relay live']],
+  [
+    `${KAFKA}, sasl: { mechanism: plain, username: a, passwordFile: /p } }`,
+    `${KAFKA}, sasl: { mechanism: oauthbearer, tokenFile: /t } }`,
+    ['kafka.sasl relay live'],
+  ],
+  [
+    `${KAFKA}, sasl: { mechanism: plain, username: a, passwordFile: /p } }`,
+    `${KAFKA}, sasl: { mechanism: plain, username: b, passwordFile: /p } }`,
+    ['kafka.sasl.username relay live'],
+  ],
   ['limits: { severity: { from: "json:/a" } }', 'limits: { severity: { from: "json:/b" } }', ['limits.severity.from admission live']],
   ['', 'mqtt: { listen: { local: { url: "mqtt://127.0.0.1:1885" } } }', ['mqtt.listen.local.url listener local restart']],
-  ['', 'mqtt: { listen: { local: { url: "mqtt://127.0.0.1:1883", auth: { passwordFile: /p } } } }', ['mqtt.listen.local.auth listener local restart']],
-  ['mqtt: { listen: { a: { url: "mqtts://127.0.0.1:1", tls: { cert: /c, key: /k } } } }', 'mqtt: { listen: { a: { url: "mqtts://127.0.0.1:1", tls: { cert: /d, key: /k } } } }',
-    ['mqtt.listen.a.tls.cert listener a restart']],
-  ['mqtt: { connect: { a: { url: "mqtts://h:1" } } }', 'mqtt: { connect: { a: { url: "mqtts://h:2", tls: { ca: /c }, keepalive: 60s } } }',
-    ['mqtt.connect.a.url connection a restart', 'mqtt.connect.a.keepalive connection a restart', 'mqtt.connect.a.tls.ca connection a restart']],
-  ['mqtt: { connect: { a: { url: "mqtt://h:1" } } }', 'mqtt: { connect: { a: { url: "mqtt://h:1" }, b: { url: "mqtt://h:2" } } }',
-    ['mqtt.connect.b connection b restart', 'mqtt.topics.device-logs.sources topics restart']],
+  [
+    '',
+    'mqtt: { listen: { local: { url: "mqtt://127.0.0.1:1883", auth: { passwordFile: /p } } } }',
+    ['mqtt.listen.local.auth listener local restart'],
+  ],
+  [
+    'mqtt: { listen: { a: { url: "mqtts://127.0.0.1:1", tls: { cert: /c, key: /k } } } }',
+    'mqtt: { listen: { a: { url: "mqtts://127.0.0.1:1", tls: { cert: /d, key: /k } } } }',
+    ['mqtt.listen.a.tls.cert listener a restart'],
+  ],
+  [
+    'mqtt: { connect: { a: { url: "mqtts://h:1" } } }',
+    'mqtt: { connect: { a: { url: "mqtts://h:2", tls: { ca: /c }, keepalive: 60s } } }',
+    [
+      'mqtt.connect.a.url connection a restart',
+      'mqtt.connect.a.keepalive connection a restart',
+      'mqtt.connect.a.tls.ca connection a restart',
+    ],
+  ],
+  [
+    'mqtt: { connect: { a: { url: "mqtt://h:1" } } }',
+    'mqtt: { connect: { a: { url: "mqtt://h:1" }, b: { url: "mqtt://h:2" } } }',
+    ['mqtt.connect.b connection b restart', 'mqtt.topics.device-logs.sources topics restart'],
+  ],
   ['', 'mqtt: { topics: { device-logs: { pattern: "x/{device}" } } }', ['mqtt.topics.device-logs.pattern topics restart']],
   ['', 'metrics: { listen: off }\npage: { listen: "127.0.0.1:8080" }', ['metrics.listen metrics restart', 'page.listen page restart']],
   ['metrics: { listen: "127.0.0.1:1" }', 'metrics: { listen: "127.0.0.1:2" }', ['metrics.listen metrics restart']],
@@ -60,13 +109,18 @@ for (const [before, after, expected] of CASES) {
 }
 
 test('a change names a key of the file, whatever changes', () => {
-  const known = new Set(allPaths(configSchema).map(path => path.join('.')))
+  const known = new Set(allPaths(configSchema).map((path) => path.join('.')))
   const texts = CASES.flatMap(([before, after]) => [before, after])
-  fc.assert(fc.property(fc.constantFrom(...texts), fc.constantFrom(...texts), (before, after) => {
-    for (const line of between(before, after)) {
-      const path = (line.split(' ')[0] ?? '').split('.')
-      const general = path.reduce<readonly string[]>((found, step) => [...found, known.has([...found, step].join('.')) ? step : '*'], []).join('.')
-      assert.ok(known.has(general) || known.has(general.replace(/\.\*$/, '')) , `${path.join('.')} (${general})`)
-    }
-  }), { numRuns: 60 })
+  fc.assert(
+    fc.property(fc.constantFrom(...texts), fc.constantFrom(...texts), (before, after) => {
+      for (const line of between(before, after)) {
+        const path = (line.split(' ')[0] ?? '').split('.')
+        const general = path
+          .reduce<readonly string[]>((found, step) => [...found, known.has([...found, step].join('.')) ? step : '*'], [])
+          .join('.')
+        assert.ok(known.has(general) || known.has(general.replace(/\.\*$/, '')), `${path.join('.')} (${general})`)
+      }
+    }),
+    { numRuns: 60 },
+  )
 })

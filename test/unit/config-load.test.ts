@@ -13,26 +13,43 @@ test('an empty file listens on loopback, buffers, and has no Kafka and no etcd',
       listen: {
         local: {
           url: { host: '127.0.0.1', port: 1883, secure: false, href: 'mqtt://127.0.0.1:1883' },
-          tls: undefined, auth: { kind: 'none' }, maxConnections: 5000, connectsPerSecond: 200, maxKeepaliveMs: 3_600_000,
+          tls: undefined,
+          auth: { kind: 'none' },
+          maxConnections: 5000,
+          connectsPerSecond: 200,
+          maxKeepaliveMs: 3_600_000,
           inFlightPerConnection: { messages: 500, bytes: 1_048_576 },
         },
       },
       connect: {},
       topics: {
-        'device-logs': { pattern: 'devices/{device}/logs/{stream}', filter: 'devices/+/logs/+', parts: ['device', 'stream'], qos: 1, sources: [] },
+        'device-logs': {
+          pattern: 'devices/{device}/logs/{stream}',
+          filter: 'devices/+/logs/+',
+          parts: ['device', 'stream'],
+          qos: 1,
+          sources: [],
+        },
       },
     },
     limits: {
       global: { messagesPerSecond: 20_000, bytesPerSecond: 20_971_520, burstMs: 2_000 },
       perDevice: { messagesPerSecond: 200, bytesPerSecond: 262_144, burstMs: 5_000 },
-      overrides: [], overLimit: 'defer',
+      overrides: [],
+      overLimit: 'defer',
       severity: { from: { kind: 'none' }, urgent: ['error', 'fatal'], reserveFraction: 0.2 },
-      maxMessageBytes: 262_144, maxPacketBytes: 327_688, inFlight: { messages: 20_000, bytes: 33_554_432 },
+      maxMessageBytes: 262_144,
+      maxPacketBytes: 327_688,
+      inFlight: { messages: 20_000, bytes: 33_554_432 },
     },
     buffer: {
-      maxBytes: 2_147_483_648, minFreeBytes: 536_870_912, maxAgeMs: 2_592_000_000,
+      maxBytes: 2_147_483_648,
+      minFreeBytes: 536_870_912,
+      maxAgeMs: 2_592_000_000,
       lanes: {
-        urgent: { weight: 4, whenFull: 'block' }, normal: { weight: 4, whenFull: 'block' }, deferred: { weight: 1, whenFull: 'drop-oldest' },
+        urgent: { weight: 4, whenFull: 'block' },
+        normal: { weight: 4, whenFull: 'block' },
+        deferred: { weight: 1, whenFull: 'drop-oldest' },
       },
       commit: { maxDelayMs: 'auto', maxBytes: 4_194_304 },
       dedupe: { from: { kind: 'none' }, windowMs: 600_000, maxIds: 1_000_000 },
@@ -56,7 +73,9 @@ test('an empty file listens on loopback, buffers, and has no Kafka and no etcd',
 
 test('settings can be changed by nobody', () => {
   const { settings } = loadText('')
-  assert.throws(() => { (settings.limits.perDevice as { burstMs: number }).burstMs = 1 }, TypeError)
+  assert.throws(() => {
+    ;(settings.limits.perDevice as { burstMs: number }).burstMs = 1
+  }, TypeError)
 })
 
 test('auto takes a quarter of a small disk', () => {
@@ -72,14 +91,19 @@ test('config.d is merged over the file in the order of the names, and layers ove
       'config.d/30-c.yaml.bak': 'nonsense: 1\n',
       'config.d/.40-d.yaml': 'nonsense: 1\n',
     },
-    layers: [{ label: 'patch p-1', patch: { limits: { global: { burst: '9s' } } } }, { label: 'override', patch: { log: { level: 'debug' } } }],
+    layers: [
+      { label: 'patch p-1', patch: { limits: { global: { burst: '9s' } } } },
+      { label: 'override', patch: { log: { level: 'debug' } } },
+    ],
   })
   assert.equal(settings.limits.perDevice.messagesPerSecond, 3)
   assert.equal(settings.limits.perDevice.burstMs, 7_000)
   assert.equal(settings.limits.overLimit, 'shed')
   assert.equal(settings.limits.global.burstMs, 9_000)
   assert.equal(settings.gateway.site, undefined)
-  const origins = new Map(effective.map(({ path, origin }) => [path.join('.'), formatOrigin(origin).replace(/^.*\/(config\.(yaml|d))/, '$1')]))
+  const origins = new Map(
+    effective.map(({ path, origin }) => [path.join('.'), formatOrigin(origin).replace(/^.*\/(config\.(yaml|d))/, '$1')]),
+  )
   assert.equal(origins.get('limits.perDevice.messagesPerSecond'), 'config.d/20-b.yaml:1:43')
   assert.equal(origins.get('limits.perDevice.burst'), 'config.yaml:2:45')
   assert.equal(origins.get('limits.overLimit'), 'config.d/10-a.yaml:3:14')
@@ -91,25 +115,31 @@ test('config.d is merged over the file in the order of the names, and layers ove
 })
 
 test('a mistake in a layer or in config.d is told where it was made', () => {
-  assert.deepEqual(errorsOf('limits: { overLimit: nope }\n', {
-    files: { 'config.d/50-x.yaml': '\nlog: { level: loud }\n' },
-    layers: [{ label: 'patch p-1', patch: { limits: { perDevice: { burst: 5, brst: '1s' } } } }],
-  }), [
-    'config.yaml:1:22 limits.overLimit: "nope" is not known here; write defer, shed',
-    'config.d/50-x.yaml:2:15 log.level: "loud" is not known here; write trace, debug, info, warn, error, fatal',
-    'patch p-1: limits.perDevice.brst: unknown key; did you mean burst?',
-    'patch p-1: limits.perDevice.burst: 5 has no unit; write for example 5s or 5ms',
-  ])
+  assert.deepEqual(
+    errorsOf('limits: { overLimit: nope }\n', {
+      files: { 'config.d/50-x.yaml': '\nlog: { level: loud }\n' },
+      layers: [{ label: 'patch p-1', patch: { limits: { perDevice: { burst: 5, brst: '1s' } } } }],
+    }),
+    [
+      'config.yaml:1:22 limits.overLimit: "nope" is not known here; write defer, shed',
+      'config.d/50-x.yaml:2:15 log.level: "loud" is not known here; write trace, debug, info, warn, error, fatal',
+      'patch p-1: limits.perDevice.brst: unknown key; did you mean burst?',
+      'patch p-1: limits.perDevice.burst: 5 has no unit; write for example 5s or 5ms',
+    ],
+  )
 })
 
 test('names in ${} come from the environment, in quotes and without', () => {
-  const { settings } = loadText([
-    'gateway: { id: "${ID}", site: "${SITE:-plant-9}", fleet: "${EMPTY:-acme}" }',
-    'mqtt: { connect: { plant: { url: "mqtt://${HOST}:${PORT:-1884}", username: "$${ID}" } } }',
-    'ledger:',
-    '  maxDevices: ${DEVICES}',
-    'limits: { severity: { from: "pattern:^ERR$" } }',
-  ].join('\n'), { environment: { ID: 'gw-7', HOST: '10.0.0.5', DEVICES: '500', EMPTY: '' } })
+  const { settings } = loadText(
+    [
+      'gateway: { id: "${ID}", site: "${SITE:-plant-9}", fleet: "${EMPTY:-acme}" }',
+      'mqtt: { connect: { plant: { url: "mqtt://${HOST}:${PORT:-1884}", username: "$${ID}" } } }',
+      'ledger:',
+      '  maxDevices: ${DEVICES}',
+      'limits: { severity: { from: "pattern:^ERR$" } }',
+    ].join('\n'),
+    { environment: { ID: 'gw-7', HOST: '10.0.0.5', DEVICES: '500', EMPTY: '' } },
+  )
   assert.equal(settings.gateway.id, 'gw-7')
   assert.equal(settings.gateway.site, 'plant-9')
   assert.equal(settings.gateway.fleet, 'acme')
@@ -127,14 +157,20 @@ test('what a variable holds is text, never structure and never another reference
 })
 
 test('a patch reads nothing from the environment', () => {
-  const { settings } = loadText('', { environment: { SECRET: 'x' }, layers: [{ label: 'patch', patch: { gateway: { site: '${SECRET}' } } }] })
+  const { settings } = loadText('', {
+    environment: { SECRET: 'x' },
+    layers: [{ label: 'patch', patch: { gateway: { site: '${SECRET}' } } }],
+  })
   assert.equal(settings.gateway.site, '${SECRET}')
 })
 
 test('anchors work, and a chain of them that grows is stopped', () => {
   const { settings } = loadText('limits:\n  global: &b { messagesPerSecond: 7 }\n  perDevice: *b\n')
   assert.equal(settings.limits.perDevice.messagesPerSecond, 7)
-  const bomb = ['a0: &a0 [x, x, x, x, x, x, x, x, x, x]', ...Array.from({ length: 9 }, (_, n) => `a${n + 1}: &a${n + 1} [${Array(10).fill(`*a${n}`).join(', ')}]`)].join('\n')
+  const bomb = [
+    'a0: &a0 [x, x, x, x, x, x, x, x, x, x]',
+    ...Array.from({ length: 9 }, (_, n) => `a${n + 1}: &a${n + 1} [${Array(10).fill(`*a${n}`).join(', ')}]`),
+  ].join('\n')
   const errors = errorsOf(bomb)
   assert.equal(errors.length, 1)
   assert.match(errors[0] ?? '', /^config\.yaml:\d+:\d+ .*: more than 20000 values; write fewer aliases \(\*name\)$/)
@@ -163,7 +199,10 @@ test('a file that is missing, a folder, a pipe, too big or damaged is told in wo
         return String(error).replaceAll(`${folder}/`, '').replaceAll(folder, 'FOLDER')
       }
     }
-    assert.equal(failure(`${folder}/none.yaml`), 'ConfigError: none.yaml: there is no such file; write it (an empty one is valid), or name another with --config')
+    assert.equal(
+      failure(`${folder}/none.yaml`),
+      'ConfigError: none.yaml: there is no such file; write it (an empty one is valid), or name another with --config',
+    )
     assert.equal(failure(folder), 'ConfigError: FOLDER: this is a folder; name the file in it')
     execFileSync('mkfifo', [`${folder}/pipe`])
     assert.equal(failure(`${folder}/pipe`), 'ConfigError: pipe: this is no regular file; write the config to a file')
@@ -222,5 +261,7 @@ test('what is probably not meant is a warning, and loads', () => {
 
 test('known devices are named by a file, or everyone is known', () => {
   assert.equal(loadText('').settings.limits.knownDevices, undefined)
-  assert.deepEqual(loadText('limits: { knownDevices: { file: /etc/devices.txt } }').settings.limits.knownDevices, { file: '/etc/devices.txt' })
+  assert.deepEqual(loadText('limits: { knownDevices: { file: /etc/devices.txt } }').settings.limits.knownDevices, {
+    file: '/etc/devices.txt',
+  })
 })

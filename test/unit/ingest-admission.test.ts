@@ -12,12 +12,17 @@ function outcome(entry: Entry | undefined): string {
 
 /** Messages that arrived and were not deferred or shed, for devices whose name begins so. */
 function admitted(bench: Bench, prefix: string): number {
-  return [...bench.outbox.inLane('normal'), ...bench.outbox.inLane('urgent')].filter((entry) => entry.envelope.device.startsWith(prefix)).length
+  return [...bench.outbox.inLane('normal'), ...bench.outbox.inLane('urgent')].filter((entry) => entry.envelope.device.startsWith(prefix))
+    .length
 }
 
 const SEVERITY = { from: 'json:/level', urgent: ['error'], reserveShare: 0.2 }
 const ERROR = '{"level":"error"}'
-const rate = (messagesPerSecond: number, burstMs = 1000): { messagesPerSecond: number; bytesPerSecond: number; burstMs: number } => ({ messagesPerSecond, bytesPerSecond: Infinity, burstMs })
+const rate = (messagesPerSecond: number, burstMs = 1000): { messagesPerSecond: number; bytesPerSecond: number; burstMs: number } => ({
+  messagesPerSecond,
+  bytesPerSecond: Infinity,
+  burstMs,
+})
 
 describe('admission: order of the checks', () => {
   it('gives the first reason of: refused, topic, identity, retained, oversize, duplicate, limit', async () => {
@@ -58,7 +63,14 @@ describe('admission: order of the checks', () => {
     offer('victim', 'x', { identity: 'mallory' })
     offer('victim', 'x', { identity: 'mallory', topic: 'bad/topic' })
     offer('victim', 'x', { topic: 'bad/topic' })
-    assert.deepEqual(outbox.submitted.map(({ envelope }) => [envelope.device, envelope.stream]), [['mallory', 'app'], ['mallory', ''], ['', '']])
+    assert.deepEqual(
+      outbox.submitted.map(({ envelope }) => [envelope.device, envelope.stream]),
+      [
+        ['mallory', 'app'],
+        ['mallory', ''],
+        ['', ''],
+      ],
+    )
   })
 
   it('lets a device publish only as itself, byte for byte', async () => {
@@ -69,11 +81,21 @@ describe('admission: order of the checks', () => {
   })
 
   it('sheds a device that is not known: after the topic and the name, before all that costs tokens', async () => {
-    const { offer, outbox, notices } = await startIntake({ limits: { maxMessageBytes: 5, perDevice: rate(1), overLimit: 'shed' } }, { isKnown: (device) => device.startsWith('cam-') })
+    const { offer, outbox, notices } = await startIntake(
+      { limits: { maxMessageBytes: 5, perDevice: rate(1), overLimit: 'shed' } },
+      { isKnown: (device) => device.startsWith('cam-') },
+    )
     offer('cam-1')
     for (const more of [{}, { identity: 'd2' }, { retained: true }, { topic: 'nowhere' }]) offer('d1', 'too long', more)
     offer('cam-1', 'x')
-    assert.deepEqual(outbox.submitted.map(outcome), ['oversize', 'unknown-device', 'not-own-topic', 'unknown-device', 'malformed-topic', 'normal'])
+    assert.deepEqual(outbox.submitted.map(outcome), [
+      'oversize',
+      'unknown-device',
+      'not-own-topic',
+      'unknown-device',
+      'malformed-topic',
+      'normal',
+    ])
     assert.deepEqual(outbox.submitted[1]?.envelope.device, 'd1', 'the ledger tells who it was')
     assert.match(notices.find(({ kind }) => kind === 'unknown-device')?.text ?? '', /not in the file of limits\.knownDevices/)
   })
@@ -83,7 +105,10 @@ describe('admission: order of the checks', () => {
     for (const device of ['d1', 'd2', 'd2']) offer(device, 'x', { identity: 'admin', speaksForOthers: true })
     offer('d1', 'x', { identity: 'admin', speaksForOthers: true, topic: 'bad/topic' })
     assert.deepEqual(outbox.submitted.map(outcome), ['normal', 'normal', 'over-limit', 'malformed-topic'])
-    assert.deepEqual(outbox.submitted.map(({ envelope }) => envelope.device), ['d1', 'd2', 'd2', 'admin'])
+    assert.deepEqual(
+      outbox.submitted.map(({ envelope }) => envelope.device),
+      ['d1', 'd2', 'd2', 'admin'],
+    )
   })
 })
 
@@ -93,19 +118,30 @@ describe('admission: what must not happen', () => {
     const settled = ['ok', 'x'.repeat(101), 'x'.repeat(100), ''].map((payload) => offer('d1', payload))
     outbox.commit()
     assert.deepEqual(outbox.committed.map(outcome), ['normal', 'oversize', 'normal', 'normal'])
-    assert.deepEqual(outbox.committed.map((entry) => entry.envelope.payload.length), [2, 0, 100, 0])
+    assert.deepEqual(
+      outbox.committed.map((entry) => entry.envelope.payload.length),
+      [2, 0, 100, 0],
+    )
     assert.equal(outbox.committed[1]?.bytes, 101, 'the ledger counts what came')
-    assert.deepEqual(settled.map((one) => one.settled()), [1, 1, 1, 1])
+    assert.deepEqual(
+      settled.map((one) => one.settled()),
+      [1, 1, 1, 1],
+    )
     assert.deepEqual(intake.counters().shed, { oversize: { messages: 1, bytes: 101 } })
   })
 
   it('counts user properties as bytes, so that no flood hides in them', async () => {
-    const { offer, outbox } = await startIntake({ limits: { maxMessageBytes: 100, perDevice: { messagesPerSecond: Infinity, bytesPerSecond: 150, burstMs: 1000 } } })
+    const { offer, outbox } = await startIntake({
+      limits: { maxMessageBytes: 100, perDevice: { messagesPerSecond: Infinity, bytesPerSecond: 150, burstMs: 1000 } },
+    })
     offer('d1', 'x', { userProperties: [['key', 'v'.repeat(90)]] })
     offer('d1', 'x', { userProperties: [['key', 'v'.repeat(90)]] })
     offer('d1', 'x', { userProperties: [['key', 'v'.repeat(97)]] })
     assert.deepEqual(outbox.submitted.map(outcome), ['normal', 'deferred', 'oversize'])
-    assert.deepEqual(outbox.submitted.map((entry) => entry.bytes), [1, 1, 1])
+    assert.deepEqual(
+      outbox.submitted.map((entry) => entry.bytes),
+      [1, 1, 1],
+    )
   })
 
   it('log path 16: what is above a limit waits behind, and live messages of others do not', async () => {
@@ -139,7 +175,10 @@ describe('admission: what must not happen', () => {
     const bench = await startIntake({ severity: SEVERITY, limits: { perDevice: rate(10) } })
     for (let index = 0; index < 20; index++) bench.offer('d1')
     for (let index = 0; index < 20; index++) bench.offer('d1', ERROR)
-    assert.deepEqual([bench.outbox.inLane('normal').length, bench.outbox.inLane('urgent').length, bench.outbox.inLane('deferred').length], [8, 2, 30])
+    assert.deepEqual(
+      [bench.outbox.inLane('normal').length, bench.outbox.inLane('urgent').length, bench.outbox.inLane('deferred').length],
+      [8, 2, 30],
+    )
   })
 
   it('keeps the global reserve for urgent messages when normal ones have used up all else', async () => {
@@ -154,7 +193,10 @@ describe('admission: what must not happen', () => {
   })
 
   it('takes no device tokens when the global bucket is empty', async () => {
-    const bench = await startIntake({ severity: { ...SEVERITY, reserveShare: 0 }, limits: { global: rate(10, 1000), perDevice: rate(1, 10_000) } })
+    const bench = await startIntake({
+      severity: { ...SEVERITY, reserveShare: 0 },
+      limits: { global: rate(10, 1000), perDevice: rate(1, 10_000) },
+    })
     for (let index = 0; index < 10; index++) bench.offer('other')
     for (let index = 0; index < 50; index++) bench.offer('d1')
     assert.equal(admitted(bench, 'd1'), 0)
@@ -169,7 +211,14 @@ describe('admission: what must not happen', () => {
     plain.offer('d1', '{"id":1}')
     assert.deepEqual(plain.outbox.submitted.map(outcome), ['normal', 'normal'])
     const keyed = await startIntake({ dedupeFrom: 'json:/id' })
-    for (const [device, payload] of [['d1', '{"id":1}'], ['d1', '{"id":1}'], ['d2', '{"id":1}'], ['d1', '{}'], ['d1', '{}']] as const) keyed.offer(device, payload)
+    for (const [device, payload] of [
+      ['d1', '{"id":1}'],
+      ['d1', '{"id":1}'],
+      ['d2', '{"id":1}'],
+      ['d1', '{}'],
+      ['d1', '{}'],
+    ] as const)
+      keyed.offer(device, payload)
     assert.deepEqual(keyed.outbox.submitted.map(outcome), ['normal', 'duplicate', 'normal', 'normal', 'normal'])
     assert.equal(keyed.intake.counters().withoutMessageId, 2)
     assert.equal(keyed.notices.filter(({ kind }) => kind === 'no-message-id').length, 2)
@@ -187,7 +236,11 @@ describe('admission: what must not happen', () => {
   })
 
   it('a message that was shed does not make its redelivery a duplicate', async () => {
-    const bench = await startIntake({ dedupeFrom: 'json:/id', limits: { perDevice: rate(1), overLimit: 'shed' }, severity: { ...SEVERITY, reserveShare: 0 } })
+    const bench = await startIntake({
+      dedupeFrom: 'json:/id',
+      limits: { perDevice: rate(1), overLimit: 'shed' },
+      severity: { ...SEVERITY, reserveShare: 0 },
+    })
     bench.offer('d1', '{"id":1}')
     bench.offer('d1', '{"id":2}')
     bench.clock.advance(1000)
@@ -207,9 +260,16 @@ describe('admission: what must not happen', () => {
     bench.clock.advance(500)
     for (let index = 0; index < 20; index++) bench.offer('d1')
     assert.equal(admitted(bench, 'd1'), 15)
-    assert.deepEqual(bench.outbox.submitted.filter((_, index) => index % 20 === 0).map(({ envelope }) => [envelope.receivedMs, envelope.clockTrusted]), [
-      [0, false], [Date.UTC(2026, 0), true], [5000, false], [Date.UTC(2099, 0), true], [Date.UTC(2099, 0) + 500, true],
-    ])
+    assert.deepEqual(
+      bench.outbox.submitted.filter((_, index) => index % 20 === 0).map(({ envelope }) => [envelope.receivedMs, envelope.clockTrusted]),
+      [
+        [0, false],
+        [Date.UTC(2026, 0), true],
+        [5000, false],
+        [Date.UTC(2099, 0), true],
+        [Date.UTC(2099, 0) + 500, true],
+      ],
+    )
   })
 
   it('log path 27: retained messages are counted and not kept, unless their source says so', async () => {
@@ -220,7 +280,12 @@ describe('admission: what must not happen', () => {
 
   it('reads no severity from a device that is beyond all its limits: its flood costs no parsing', async () => {
     let looks = 0
-    const payload = Object.assign(Buffer.from(ERROR), { indexOf: () => { looks++; return -1 } })
+    const payload = Object.assign(Buffer.from(ERROR), {
+      indexOf: () => {
+        looks++
+        return -1
+      },
+    })
     const bench = await startIntake({ severity: { ...SEVERITY, reserveShare: 0 }, limits: { perDevice: rate(5) } })
     for (let index = 0; index < 100; index++) bench.offer('d1', '', { payload })
     assert.equal(bench.outbox.inLane('deferred').length, 95)
@@ -249,10 +314,15 @@ describe('admission: live change', () => {
   it('acts from the next message on, and keeps levels', async () => {
     const bench = await startIntake({ limits: { perDevice: rate(10) }, severity: { ...SEVERITY, reserveShare: 0 } })
     for (let index = 0; index < 20; index++) bench.offer('d1')
-    bench.intake.configure(ingestSettings({
-      limits: { perDevice: rate(1000), overrides: [{ name: 'mute', devices: 'bad-*', messagesPerSecond: 0 }] },
-      topics: [{ name: 't', pattern: 'new/{device}' }, { name: 'old', pattern: 'devices/{device}/logs/{stream}' }],
-    }))
+    bench.intake.configure(
+      ingestSettings({
+        limits: { perDevice: rate(1000), overrides: [{ name: 'mute', devices: 'bad-*', messagesPerSecond: 0 }] },
+        topics: [
+          { name: 't', pattern: 'new/{device}' },
+          { name: 'old', pattern: 'devices/{device}/logs/{stream}' },
+        ],
+      }),
+    )
     assert.deepEqual(bench.intake.topicFilters(), ['new/+', 'devices/+/logs/+'])
     bench.offer('d1')
     assert.equal(admitted(bench, 'd1'), 10, 'no fresh burst')
@@ -281,7 +351,10 @@ describe('admission: live change', () => {
       ingestSettings({ limits: { inFlight: { messages: 0, bytes: 1 } } }),
     ]
     for (const settings of wrong) {
-      assert.throws(() => bench.intake.configure({ ...good, ...settings }), (error: Error & { kind?: string; remedy?: string }) => error.kind === 'rejected' && (error.remedy ?? '') !== '')
+      assert.throws(
+        () => bench.intake.configure({ ...good, ...settings }),
+        (error: Error & { kind?: string; remedy?: string }) => error.kind === 'rejected' && (error.remedy ?? '') !== '',
+      )
       bench.offer('d1')
       assert.equal(outcome(bench.outbox.submitted.at(-1)), 'normal')
     }
@@ -292,30 +365,61 @@ describe('admission: G4', () => {
   it('log path 20: every message has exactly one outcome, and every outcome is counted', async () => {
     const topic = fc.constantFrom('devices/a/logs/x', 'devices/b/logs/y', 'devices//logs/x', 'other', 'devices/\uFFFD/logs/x')
     const message = fc.record({
-      topic, payload: fc.constantFrom('', 'x', '{"level":"error","id":1}', '{"level":50}', '{"id":2}', '{', 'x'.repeat(40)),
-      qos: fc.constantFrom(0 as const, 1 as const, 2 as const), retained: fc.boolean(), source: fc.constantFrom('lan', 'plant'),
-      identity: fc.constantFrom(undefined, 'a'), waitMs: fc.constantFrom(0, 0, 10, 1000), refused: fc.constantFrom(undefined, undefined, { reason: 'oversize' as const, bytes: 999 }),
+      topic,
+      payload: fc.constantFrom('', 'x', '{"level":"error","id":1}', '{"level":50}', '{"id":2}', '{', 'x'.repeat(40)),
+      qos: fc.constantFrom(0 as const, 1 as const, 2 as const),
+      retained: fc.boolean(),
+      source: fc.constantFrom('lan', 'plant'),
+      identity: fc.constantFrom(undefined, 'a'),
+      waitMs: fc.constantFrom(0, 0, 10, 1000),
+      refused: fc.constantFrom(undefined, undefined, { reason: 'oversize' as const, bytes: 999 }),
     })
-    await fc.assert(fc.asyncProperty(fc.array(message, { maxLength: 60 }), fc.constantFrom('defer' as const, 'shed' as const), async (messages, overLimit) => {
-      const bench = await startIntake({ severity: SEVERITY, dedupeFrom: 'json:/id', limits: { overLimit, maxMessageBytes: 30, perDevice: rate(3), global: rate(5) } })
-      const offered = messages.map(({ payload, waitMs, identity, refused, ...rest }) => {
-        bench.clock.advance(waitMs)
-        return bench.offer('', payload, { ...rest, ...(identity === undefined ? {} : { identity }), ...(refused === undefined ? {} : { refused }) })
-      })
-      const { received, bySource, accepted, shed, inFlight } = bench.intake.counters()
-      const outcomes = [...Object.values(accepted), ...Object.values(shed)]
-      assert.equal(received.messages, messages.length)
-      assert.equal(outcomes.reduce((sum, one) => sum + one.messages, 0), received.messages)
-      assert.equal(outcomes.reduce((sum, one) => sum + one.bytes, 0), received.bytes)
-      assert.equal(Object.values(bySource).reduce((sum, one) => sum + one.messages, 0), received.messages)
-      assert.equal(bench.outbox.submitted.length, messages.length)
-      assert.equal(bench.outbox.submitted.reduce((sum, entry) => sum + entry.bytes, 0), received.bytes)
-      assert.equal(inFlight.messages, messages.length)
-      bench.outbox.commit()
-      assert.ok(offered.every((one) => one.settled() === 1))
-      assert.deepEqual(bench.intake.counters().inFlight, { messages: 0, bytes: 0 })
-      assert.equal(bench.intake.counters().faults, 0)
-    }))
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(message, { maxLength: 60 }),
+        fc.constantFrom('defer' as const, 'shed' as const),
+        async (messages, overLimit) => {
+          const bench = await startIntake({
+            severity: SEVERITY,
+            dedupeFrom: 'json:/id',
+            limits: { overLimit, maxMessageBytes: 30, perDevice: rate(3), global: rate(5) },
+          })
+          const offered = messages.map(({ payload, waitMs, identity, refused, ...rest }) => {
+            bench.clock.advance(waitMs)
+            return bench.offer('', payload, {
+              ...rest,
+              ...(identity === undefined ? {} : { identity }),
+              ...(refused === undefined ? {} : { refused }),
+            })
+          })
+          const { received, bySource, accepted, shed, inFlight } = bench.intake.counters()
+          const outcomes = [...Object.values(accepted), ...Object.values(shed)]
+          assert.equal(received.messages, messages.length)
+          assert.equal(
+            outcomes.reduce((sum, one) => sum + one.messages, 0),
+            received.messages,
+          )
+          assert.equal(
+            outcomes.reduce((sum, one) => sum + one.bytes, 0),
+            received.bytes,
+          )
+          assert.equal(
+            Object.values(bySource).reduce((sum, one) => sum + one.messages, 0),
+            received.messages,
+          )
+          assert.equal(bench.outbox.submitted.length, messages.length)
+          assert.equal(
+            bench.outbox.submitted.reduce((sum, entry) => sum + entry.bytes, 0),
+            received.bytes,
+          )
+          assert.equal(inFlight.messages, messages.length)
+          bench.outbox.commit()
+          assert.ok(offered.every((one) => one.settled() === 1))
+          assert.deepEqual(bench.intake.counters().inFlight, { messages: 0, bytes: 0 })
+          assert.equal(bench.intake.counters().faults, 0)
+        },
+      ),
+    )
   })
 
   it('log path 20: no counter grows with the number of devices', async () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { before, describe, test } from 'node:test'
+import { Faults } from '../contract/kafka-kit.ts'
 import { until } from '../fleet/box.ts'
 import { idOf } from '../fleet/judge.ts'
 import { serviceScope } from '../services/index.ts'
@@ -10,9 +11,12 @@ import { configureTopic, createTopic, deleteTopic, growTopic, runPrinted } from 
 
 const scope = serviceScope()
 let kafka: KafkaService
+let faults: Faults
 
 before(async () => {
-  kafka = await scope.kafka({ properties: { 'log.segment.delete.delay.ms': 100 } })
+  const started = await scope.kafkaBehindProxy({ properties: { 'log.segment.delete.delay.ms': 100 } })
+  kafka = started.kafka
+  faults = new Faults(started.proxy)
 })
 
 const noise = (bytes: number) => (): Buffer => Buffer.from(randomBytes(bytes).toString('base64').slice(0, bytes))
@@ -29,7 +33,60 @@ async function lettersOf(box: KafkaBox): Promise<readonly Letter[]> {
   return deadLetters
 }
 
+/** A record of the gateway's own. */
+interface Own {
+  readonly key: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly document: Readonly<Record<string, unknown>>
+}
+
+async function ownRecords(box: KafkaBox, topic: string): Promise<Own[]> {
+  const records = await box.consumed(`${box.prefix}.${topic}`)
+  return records.map(({ key, headers, payload }) => ({ key, headers, document: JSON.parse(payload.toString()) as Own['document'] }))
+}
+
+function verdictIn({ document }: Own): { readonly state: string; readonly reason?: string } {
+  return document['verdict'] as { state: string; reason?: string }
+}
+
 describe('what is missing or wrong in Kafka is said in the verdict, and healed without a restart', { concurrency: 6 }, () => {
+  // First, since the status record comes after a minute.
+  test('verdicts and a status record go to the events topic, totals to the ledger topic', async () => {
+    const box = await KafkaBox.start({ scope, kafka, name: 'telling' })
+    box.publish('a', 50)
+    await box.drained()
+    await until('that it is well is told', () => box.logged(/"ok: /) === 1)
+    faults.set(box.name, () => 'cut')
+    box.publish('a', 50)
+    await until('the change is told', () => box.logged(/"buffering: /) > 0)
+    faults.clear(box.name)
+    await until('that it is well again is told', () => box.logged(/"ok: /) === 2)
+    const events = await until('a status record is there', async () => {
+      const found = await ownRecords(box, 'events')
+      return found.some(({ headers }) => headers['type'] === 'status') ? found : undefined
+    })
+    const { epoch } = (await box.gateway.status()).buffer
+    for (const { key, headers, document } of events) {
+      assert.deepEqual([key, headers['gw'], document['gateway'], document['epoch'] ?? epoch, document['schema']], [box.name, box.name, box.name, epoch, 1])
+      assert.match(headers['pos'] ?? '', new RegExp(`^${epoch}:internal:[0-9]+$`))
+      assert.equal(headers['type'], document['type'])
+    }
+    const verdicts = events.filter(({ headers }) => headers['type'] === 'verdict').map(verdictIn)
+    assert.deepEqual(verdicts.slice(-3).map(({ state }) => state), ['ok', 'buffering', 'ok'])
+    assert.match(verdicts.at(-2)?.reason ?? '', /the broker .* closed the connection|no connection/)
+    const status = events.find(({ headers }) => headers['type'] === 'status')
+    const shape = Object.keys(await box.gateway.status())
+    assert.deepEqual(Object.keys(status?.document ?? {}).toSorted(), [...shape, 'epoch', 'type'].toSorted())
+
+    const before = (await box.gateway.ledger()).totals
+    assert.equal(before.delivered.messages, 100)
+    await box.gateway.end('SIGTERM')
+    await box.gateway.start()
+    const last = await until('the totals at the stop are there', async () => (await ownRecords(box, 'ledger')).find(({ document }) => document['cause'] === 'stop'))
+    assert.deepEqual([last.key, last.headers['type'], last.document['totals']], [`${box.name}.${epoch}`, 'totals', before])
+    await box.deliveredExactly()
+  })
+
   test('nothing was set up', async () => {
     const box = await KafkaBox.start({ scope, kafka, name: 'bare', partitions: 0 })
     box.publish('a', 20)

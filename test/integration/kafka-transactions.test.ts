@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { cpSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { Faults } from '../contract/kafka-kit.ts'
 import { until } from '../fleet/box.ts'
-import { idOf } from '../fleet/judge.ts'
+import { idOf, judge } from '../fleet/judge.ts'
 import { KAFKA_API, serviceScope } from '../services/index.ts'
 import type { KafkaService } from '../services/index.ts'
 import { KafkaBox } from './kafka-box.ts'
@@ -50,8 +53,8 @@ async function writeForeign(topic: string, partition: number, text: string): Pro
 const noise = (bytes: number) => (): Buffer => Buffer.from(randomBytes(bytes).toString('base64').slice(0, bytes))
 const devices = ['a', 'b', 'c', 'd', 'e', 'f'] as const
 
-describe('a transaction', { concurrency: 5 }, () => {
-  // First, since it waits longest.
+describe('transactions, and the lives of a box', { concurrency: 6 }, () => {
+  // The first two wait longest.
   test('log path 30: if it never starts again, the readers go on when the transaction has timed out', async () => {
     const box = await KafkaBox.start({ scope, kafka, name: 'timing', partitions: 1 })
     await powerCut(box)
@@ -62,6 +65,44 @@ describe('a transaction', { concurrency: 5 }, () => {
     await box.gateway.start()
     await box.drained()
     assert.deepEqual(await texts(box), ['one', 'foreign', 'two'])
+  })
+
+  test('log path 23, 31: a card is cloned with its backlog: both boxes say so, and each message arrives once', async () => {
+    const name = 'cloned'
+    const one = await KafkaBox.start({ scope, kafka, name })
+    faults.set(name, () => 'cut')
+    one.publish('backlog', 50)
+    await one.acknowledged()
+    await one.gateway.end('SIGKILL')
+    const other = await KafkaBox.setUp({ scope, kafka, name, partitions: 0, dataDir: copyOf(one.dataDir) })
+    await Promise.all([one.gateway.start(), other.gateway.start()])
+    faults.clear(name)
+    let isOver = false
+    const traffic = (async () => {
+      for (let round = 0; !isOver; round += 1) {
+        one.publish('one', 1)
+        other.publish('other', 1)
+        await sleep(300)
+      }
+    })()
+    const told = await Promise.all([one, other].map((box) => box.says(/another gateway uses the id "cloned"/)))
+    isOver = true
+    await traffic
+    for (const { verdict } of told) {
+      assert.equal(verdict.state, 'buffering')
+      assert.match(verdict.remedy ?? '', /give each box its own gateway\.id/)
+    }
+    await other.acknowledged()
+    await other.gateway.end('SIGTERM')
+    // The one that stays goes on by itself.
+    await one.drained()
+    await one.isWell()
+    await one.gateway.end('SIGTERM')
+    await other.gateway.start()
+    await other.drained()
+    await arrivedOnce(one, other)
+    const backlog = (await one.consumed()).map(idOf).filter((id) => id.startsWith('backlog-'))
+    assert.equal(backlog.length, 50)
   })
 
   test('log path 5: one partition of a batch is refused: the replay doubles and reorders nothing', async () => {
@@ -186,6 +227,45 @@ describe('a transaction', { concurrency: 5 }, () => {
     const found = await texts(box)
     assert.deepEqual(found.toSorted(), ['foreign', 'one', 'two'])
   })
+
+  test('log path 23, 31: a backup is restored: what was delivered since is not sent again, what is new arrives', async () => {
+    const box = await KafkaBox.start({ scope, kafka, name: 'restored' })
+    box.publish('a', 20)
+    await box.drained()
+    faults.set(box.name, () => 'cut')
+    box.publish('a', 30)
+    box.publish('b', 30)
+    await box.acknowledged()
+    await box.gateway.end('SIGTERM')
+    const backup = copyOf(box.dataDir)
+    faults.clear(box.name)
+    await box.gateway.start()
+    box.publish('a', 30)
+    await box.drained()
+    await box.gateway.end('SIGTERM')
+    for (let round = 1; round <= 2; round += 1) {
+      rmSync(box.dataDir, { recursive: true })
+      cpSync(backup, box.dataDir, { recursive: true })
+      await box.gateway.start()
+      box.publish('a', 30)
+      box.publish(`new-${round}`, 30)
+      await box.drained()
+      await box.gateway.end('SIGKILL')
+    }
+    await arrivedOnce(box)
+  })
+
+  test('log path 23: a box is set up anew under its old id: its new messages arrive', async () => {
+    const box = await KafkaBox.start({ scope, kafka, name: 'anew' })
+    for (let round = 0; round < 3; round += 1) {
+      box.publish('a', 40)
+      await box.drained()
+      await box.gateway.end(round === 1 ? 'SIGKILL' : 'SIGTERM')
+      rmSync(box.dataDir, { recursive: true })
+      await box.gateway.start()
+    }
+    await arrivedOnce(box)
+  })
 })
 
 async function powerCut(box: KafkaBox): Promise<void> {
@@ -199,4 +279,19 @@ async function powerCut(box: KafkaBox): Promise<void> {
 
 async function texts(box: KafkaBox): Promise<string[]> {
   return (await box.consumed()).map(({ payload }) => payload.toString())
+}
+
+function copyOf(dataDir: string): string {
+  const copy = join(scope.folder(), 'state')
+  cpSync(dataDir, copy, { recursive: true })
+  return copy
+}
+
+/** What several gateways published into one topic, each once and in order. */
+async function arrivedOnce(...boxes: readonly KafkaBox[]): Promise<void> {
+  const [first] = boxes
+  assert.ok(first !== undefined)
+  const published = new Map(boxes.flatMap((box) => [...box.published]))
+  const { lost, duplicates, outOfOrder, altered, inKafka } = judge(published, await first.consumed())
+  assert.deepEqual({ lost, duplicates, outOfOrder, altered, inKafka }, { lost: [], duplicates: [], outOfOrder: [], altered: [], inKafka: published.size })
 }

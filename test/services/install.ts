@@ -9,6 +9,8 @@ const PACKAGES: Readonly<Record<string, string>> = {
   etcdctl: 'etcd-client',
   kcat: 'kcat',
   faketime: 'faketime',
+  // Not a program; found from /usr/bin all the same.
+  '../lib/python3/dist-packages/paho': 'python3-paho-mqtt',
   java: 'default-jre-headless',
   mvn: 'maven',
 };

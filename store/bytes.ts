@@ -4,6 +4,7 @@
  * Integers are LEB128 (7 bits a byte, low first), up to 2^53 − 1; signed ones are zigzag coded; text is UTF-8
  * behind its length in bytes.
  */
+import { textOf } from './texts.ts'
 
 const MAX_VARINT_BYTES = 8
 const SPLIT = 0x1000_0000
@@ -135,7 +136,7 @@ export class ByteReader {
   text(): string {
     const size = this.varint()
     const from = this.#skip(size)
-    return this.#bytes.toString('utf8', from, from + size)
+    return textOf(this.#bytes, from, from + size)
   }
 
   /** A view, not a copy. */

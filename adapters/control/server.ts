@@ -1,8 +1,11 @@
 import { chmod, rm } from 'node:fs/promises'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Component } from '../../daemon/component.ts'
 import { GatewayError, messageOf } from '../../daemon/errors.ts'
 import type { Log, Reply, Route } from '../../daemon/ports.ts'
+
+/** An `import` of it would also load Node's HTTP/2 and its fetch, which nobody needs here: 5 MB. */
+const { createServer } = process.getBuiltinModule('node:http')
 
 /** Where an HTTP endpoint listens: a unix socket (mode 0660) or a TCP address. */
 export type Listen = { readonly socketPath: string } | { readonly host: string; readonly port: number }

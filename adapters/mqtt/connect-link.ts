@@ -19,6 +19,7 @@ import type { BrokerAddress, CheckedSettings, ConnectFilter } from './connect-se
 import { openStream } from './connect-stream.ts'
 import type { Secrets } from './connect-stream.ts'
 import { failureWords, refusalWords, takenOverWords } from './connect-words.ts'
+import './packet-numbers.ts'
 
 export interface LinkPorts {
   readonly name: string

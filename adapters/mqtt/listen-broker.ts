@@ -2,6 +2,7 @@ import { Aedes, type AuthenticateError, type AuthenticateHandler, type Client, t
 import { Bridge } from './listen-bridge.ts'
 import type { Connection } from './listen-connection.ts'
 import { Sessions } from './listen-sessions.ts'
+import './packet-numbers.ts'
 
 /** What a client said in its CONNECT, as far as the broker does not judge it by itself. */
 export interface ConnectRequest {

@@ -29,6 +29,8 @@ export interface RelayFigures {
   readonly lastProgressMs: number
   /** The running transaction may take this long before it counts as stuck. */
   readonly patienceMs: number
+  /** A phase that waits for Kafka seldom takes longer. */
+  readonly slowMs?: number
   /** Lanes that wait while others may flow, and why. */
   readonly held?: Readonly<Partial<Record<Lane, { readonly reason: string; readonly remedy?: string | undefined }>>>
 }
@@ -52,7 +54,7 @@ const COMMIT_PATIENCE_MS = 30_000
 export function verdictOf(input: VerdictInput): Verdict {
   if (input.phase === 'starting') return { state: 'starting', line: 'opening the buffer and the listeners' }
   if (input.phase === 'stopping') return { state: 'stopping', line: 'finishing accepted work' }
-  return stuck(input) ?? blocked(input) ?? waiting(input) ?? laneWaits(input) ?? degraded(input) ?? flowing(input)
+  return stuck(input) ?? blocked(input) ?? waiting(input) ?? silent(input) ?? laneWaits(input) ?? degraded(input) ?? flowing(input)
 }
 
 /** `/readyz`: the pipeline accepts deliveries now. */
@@ -116,6 +118,22 @@ function waiting(input: VerdictInput): Verdict | undefined {
     line: `${cause} since ${clockTime(relay.sinceMs)} (${duration(wallMs - relay.sinceMs)}), ${loss}`,
     reason: relay.reason,
     ...(relay.remedy === undefined ? {} : { remedy: relay.remedy }),
+    sinceMs: relay.sinceMs,
+  }
+}
+
+/** Phases that end with an answer of Kafka's. */
+const AWAITS_KAFKA: ReadonlySet<string> = new Set(['opening', 'reading-back', 'sending'])
+
+/** A link that looks connected and carries nothing is said long before the client's own timeouts find it. */
+function silent({ outbox, relay, wallMs }: VerdictInput): Verdict | undefined {
+  const forMs = wallMs - relay.sinceMs
+  const waits = backlog(outbox)
+  if (waits === 0 || !AWAITS_KAFKA.has(relay.phase) || forMs <= (relay.slowMs ?? Infinity)) return undefined
+  return {
+    state: 'buffering',
+    line: `Kafka has confirmed nothing for ${duration(forMs)}, ${waits} messages wait`,
+    reason: 'Kafka is slow to answer, or silent',
     sinceMs: relay.sinceMs,
   }
 }

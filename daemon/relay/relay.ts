@@ -32,6 +32,8 @@ const ALARM_MS = 30_000
 const FENCED_AGAIN_MS = 10 * 60_000
 const FENCED_MS = 30_000
 const LOOK_MS = 1_000
+/** So many times what a transaction should take, and Kafka is slow or silent. */
+const SLOW_TARGETS = 3
 
 export class Relay implements Component {
   readonly name = 'relay'
@@ -126,7 +128,8 @@ export class Relay implements Component {
 
   state(): RelayState {
     const timeouts = [this.#pace.timeouts(), ...(this.#timeouts === undefined ? [] : [this.#timeouts])]
-    const patience = Math.max(...timeouts.map(patienceMs)) + this.#pace.targetMs()
+    const targetMs = this.#pace.targetMs()
+    const patience = { slowMs: SLOW_TARGETS * targetMs, patienceMs: Math.max(...timeouts.map(patienceMs)) + targetMs }
     return this.#board.state(this.#forwarder.isIdle, patience, this.#pace.bytesPerSecond())
   }
 

@@ -41,6 +41,8 @@ export interface RelayState {
   readonly lastProgressMs: number
   /** After this long without progress and without a reason the relay is stuck. */
   readonly patienceMs: number
+  /** A phase that waits for Kafka seldom takes longer than this. */
+  readonly slowMs: number
   /** Since the start: records committed per lane, and their payload bytes. */
   readonly delivered: Readonly<Record<Lane, number>>
   readonly transactions: number
@@ -172,7 +174,7 @@ export class Board {
   }
 
   /** `idleNow`: nothing is there to send, which is as good as progress. */
-  state(idleNow: boolean, patienceMs: number, uplinkBytesPerSecond: number): RelayState {
+  state(idleNow: boolean, patience: { readonly slowMs: number; readonly patienceMs: number }, uplinkBytesPerSecond: number): RelayState {
     const nowMs = this.#clock.monotonicMs()
     const trouble = this.#trouble
     return {
@@ -181,7 +183,7 @@ export class Board {
       ...(trouble?.remedy === undefined ? {} : { remedy: trouble.remedy }),
       sinceMs: this.#clock.wallMs() - (nowMs - (trouble?.sinceMs ?? this.#phaseSinceMs)),
       lastProgressMs: idleNow ? nowMs : this.#lastProgressMs,
-      patienceMs,
+      ...patience,
       delivered: { ...this.#delivered },
       transactions: this.#transactions,
       bytes: this.#bytes,

@@ -24,6 +24,10 @@ describe('the way to Kafka', { concurrency: true }, () => {
     await killed.until('it sends', (status) => status.kafka.state === 'sending')
     await killed.gateway.end('SIGKILL')
     await killed.gateway.start()
+    // Said while the request is still waited for, and then with what came of it.
+    const early = await silent.says(/slow to answer, or silent/)
+    assert.deepEqual([early.kafka.state, early.verdict.state], ['sending', 'buffering'])
+    assert.match(early.verdict.line, /^Kafka has confirmed nothing for \d+ s, 10\d messages wait$/)
     const { verdict, kafka: { lastProgressAgeSeconds } } = await silent.says(/did not answer/)
     assert.equal(verdict.state, 'buffering')
     assert.ok(lastProgressAgeSeconds > 0)

@@ -26,6 +26,25 @@ describe('the verdict', () => {
     assert.ok(!isReady(verdict) && !isHealthy(verdict))
   })
 
+  it('log path 17: a request that Kafka leaves unanswered is no health, long before it is given up', () => {
+    const waiting = outboxState({}, { normal: { messages: 5 } })
+    const relay = { ...relayStatus({ phase: 'sending', sinceMs: NOW_MS - 16_000 }), slowMs: 15_000 }
+    const verdict = verdictOf(verdictInput({ relay, outbox: waiting }))
+    assert.deepEqual([verdict.state, verdict.line], ['buffering', 'Kafka has confirmed nothing for 16 s, 5 messages wait'])
+    assert.equal(verdictOf(verdictInput({ relay: { ...relay, slowMs: 17_000 }, outbox: waiting })).state, 'ok')
+    assert.equal(verdictOf(verdictInput({ relay: { ...relay, phase: 'ready' }, outbox: waiting })).state, 'ok')
+    assert.equal(verdictOf(verdictInput({ relay })).state, 'ok')
+  })
+
+  it('says which lane waits for its topic while others flow, and is stuck only for those that could move', () => {
+    const held = { urgent: { reason: 'no topic "x"', remedy: 'create it' } }
+    const relay = { ...relayStatus({ phase: 'alarmed', lastProgressMs: 0 }), held }
+    const verdict = verdictOf(verdictInput({ relay, outbox: outboxState({}, { urgent: { messages: 5 } }) }))
+    assert.deepEqual([verdict.state, verdict.line, verdict.remedy], ['degraded', 'no topic "x": 5 messages of the urgent lane wait, no loss', 'create it'])
+    assert.equal(verdictOf(verdictInput({ relay, outbox: outboxState({}, { urgent: { messages: 5 }, normal: { messages: 1 } }) })).state, 'stuck')
+    assert.equal(verdictOf(verdictInput({ relay })).state, 'ok')
+  })
+
   it('is not stuck with nothing to send', () => {
     assert.equal(verdictOf(verdictInput({ relay: relayStatus({ lastProgressMs: 0 }) })).state, 'ok')
   })

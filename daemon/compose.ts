@@ -99,6 +99,15 @@ export class Gateway {
     return this.#supervisor.ended()
   }
 
+  get drainMs(): number {
+    return this.#inForce.shutdown.drainMs
+  }
+
+  /** Ends at once, as a kill would; resolves when the buffer's thread has gone. */
+  abandon(): Promise<void> {
+    return this.#parts.outbox.abandon()
+  }
+
   /** Finishes accepted work within `shutdown.drain`. */
   async stop(): Promise<void> {
     this.#monitor.stopping()

@@ -7,6 +7,8 @@ import { GatewayError, messageOf } from './errors.ts'
 import { EXIT } from './exit.ts'
 import { VERSION } from './version.ts'
 
+/** What an end may take beside the drain. */
+const GRACE_MS = 2_000
 const DEFAULT_CONFIG = '/etc/edge-gateway/config.yaml'
 
 /** `edge-gateway run | check`. Sets the exit code, or ends the program with it. `running`: all is loaded and started. */
@@ -58,8 +60,16 @@ async function run(path: string, running: () => void): Promise<void> {
       process.exit(codeOf(error))
     }
   }
+  const late = setTimeout(() => endByForce(gateway), gateway.drainMs + GRACE_MS)
   await gateway.stop()
+  clearTimeout(late)
   process.exit(EXIT.ok)
+}
+
+/** A disk that hangs holds the buffer's thread in the kernel, and `process.exit` would wait for it for ever. */
+function endByForce(gateway: Gateway): void {
+  gateway.log.error({}, 'the disk does not answer; ending by force; what was acknowledged is safe')
+  process.kill(process.pid, 'SIGKILL')
 }
 
 /** What no port declared is a fault in the program: the state in memory can't be trusted, the one on disk can (G1). */
@@ -79,7 +89,9 @@ function onSignals(gateway: Gateway, path: string, stop: AbortController): void 
   const end = (signal: string): void => {
     if (stop.signal.aborted) {
       gateway.log.warn({ signal }, 'second signal: work in progress is abandoned; what was acknowledged is safe')
-      process.exit(EXIT.ok)
+      setTimeout(() => endByForce(gateway), GRACE_MS)
+      void gateway.abandon().then(() => process.exit(EXIT.ok))
+      return
     }
     gateway.log.info({ signal }, 'stopping: accepted work is finished first')
     stop.abort()

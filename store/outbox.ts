@@ -141,6 +141,11 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
     return this.#stopped
   }
 
+  /** Ends the worker in the middle of whatever it does, as a kill would. */
+  async abandon(): Promise<void> {
+    await this.#link?.terminate()
+  }
+
   configure(settings: OutboxSettings): void {
     this.#settings = settings
     this.#queue.limits = commitLimits(settings, this.#parts.dataDir)

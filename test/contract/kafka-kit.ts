@@ -72,7 +72,17 @@ export async function createTopic(
   const admin = new Kafka({ brokers: [kafka.internalEndpoint], logLevel: logLevel.NOTHING }).admin()
   await admin.connect()
   const configEntries = Object.entries(configs).map(([name, value]) => ({ name, value }))
-  await admin.createTopics({ topics: [{ topic, numPartitions: partitions, configEntries }], waitForLeaders: true })
+  await admin.createTopics({ topics: [{ topic, numPartitions: partitions, configEntries }], waitForLeaders: false })
+  // The controller has the topic before the broker does; kafkajs' own wait gives up on that.
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      await admin.fetchTopicMetadata({ topics: [topic] })
+      break
+    } catch (error) {
+      if (attempt === 200) throw error
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
   await admin.disconnect()
 }
 

@@ -44,32 +44,40 @@ function contract(name: string, make: MakeCluster): void {
       return [cluster, await cluster.kafka.begin(TIMEOUTS, never)]
     }
 
+    /** By a new life: only its beginning waits until the transaction before is complete. */
+    const readBack = async ({ kafka }: Cluster, epoch: EpochId): Promise<(readonly [Lane, number])[]> => {
+      const life = await kafka.begin(TIMEOUTS, never)
+      const positions = [...(await life.committed(epoch))].toSorted()
+      await life.close(500)
+      return positions
+    }
+
     it('records and positions become visible together; an epoch without any has none', async () => {
       const [cluster, life] = await begin('together')
       const epoch = newEpoch()
       assert.equal((await life.committed(epoch)).size, 0)
       await life.topicFacts('logs')
       await life.transact([recordOf('logs', 0, 'together-1'), recordOf('logs', 1, 'together-2')], at(epoch, { normal: 3, urgent: 9 }))
-      assert.deepEqual([...(await life.committed(epoch))].toSorted(), [
+      await life.close(500)
+      assert.deepEqual(await readBack(cluster, epoch), [
         ['normal', 3],
         ['urgent', 9],
       ])
-      await life.close(500)
       assert.deepEqual((await cluster.read('logs')).filter((text) => text.startsWith('together')).toSorted(), ['together-1', 'together-2'])
     })
 
     it('positions of several epochs go in one transaction, and an empty one moves positions only', async () => {
-      const [, life] = await begin('epochs')
+      const [cluster, life] = await begin('epochs')
       const [old, young] = [newEpoch(), newEpoch()]
       await life.topicFacts('logs')
       await life.transact([recordOf('logs', 0, 'epochs')], new Map([...at(old, { normal: 5 }), ...at(young, { normal: 7, internal: 2 })]))
       await life.transact([], at(young, { normal: 8 }))
-      assert.deepEqual([...(await life.committed(old))], [['normal', 5]])
-      assert.deepEqual([...(await life.committed(young))].toSorted(), [
+      await life.close(500)
+      assert.deepEqual(await readBack(cluster, old), [['normal', 5]])
+      assert.deepEqual(await readBack(cluster, young), [
         ['internal', 2],
         ['normal', 8],
       ])
-      await life.close(500)
     })
 
     it('a new life fences the one before: nothing of it is ever visible', async () => {

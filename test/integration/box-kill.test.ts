@@ -67,6 +67,40 @@ test('log path 1: Kafka down, messages acknowledged, kill -9 three times: all ar
 })
 
 describe('kills, pauses and a failing disk', { concurrency: 4 }, () => {
+  test('a disk that hangs: pings are answered, nothing is acknowledged, the verdict is stuck, and signals end it', limit, async (t) => {
+    const own = serviceScope((release) => t.after(release))
+    const mount = await mountForgetful(own, join(own.folder(), 'disk'))
+    const box = await openBox(own, { dataDir: join(mount.path, 'state'), config: { shutdown: { drain: '1s' } } })
+    const client = await connect(t, box.port, { keepalive: 300 })
+    client.publish(topicOf('pump-1'), 1)
+    await client.take('puback')
+    const hang = { operation: 'fsync', name: 'outbox.db-wal', kind: 'hang' } as const
+    await mount.fail(hang)
+    client.publish(topicOf('pump-2'), 2)
+    await client.ping()
+    const { verdict } = await until('the verdict stuck', async () => {
+      const status = await box.status()
+      return status.verdict.state === 'stuck' && status
+    })
+    assert.match(verdict.line, /the buffer has committed nothing for \d+ s; 1 deliveries wait unacknowledged/)
+    assert.deepEqual([(await box.probe('healthz')).code, (await box.probe('readyz')).code], [503, 503])
+    await client.ping()
+    await mount.fail(undefined)
+    assert.equal((await client.take('puback')).messageId, 2)
+    await until('all is well again', async () => (await box.probe('healthz')).code === 200)
+    await mount.fail(hang)
+    client.publish(topicOf('pump-3'), 3)
+    await client.ping()
+    box.gateway.signal('SIGTERM')
+    await until('it is ended by force', async () => (await box.log()).includes('ending by force'))
+    // Even SIGKILL waits for what hangs in the kernel.
+    await mount.fail(undefined)
+    assert.equal(await box.gateway.ended(), 'SIGKILL')
+    assert.equal(client.received.filter(({ cmd }) => cmd === 'puback').length, 0)
+    await box.gateway.start()
+    assert.ok((await box.status()).buffer.messages >= 2)
+  })
+
   test('log path 21: a delivery marked DUP that was never stored is stored', limit, async (t) => {
     const box = await openBox(scope, { kafka: kafka.endpoint })
     const client = await connect(t, box.port)

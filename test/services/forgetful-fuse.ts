@@ -55,10 +55,12 @@ const S_IFREG = 0o100000
 const BLOCK = 4_096
 const DISK_BLOCKS = 262_144n
 
-/** Fails an operation on files whose name matches, with EIO, until it is taken away. */
+/** What goes wrong on files of this name until it is taken away: EIO, or no answer at all. */
 export interface Fault {
   readonly operation: 'write' | 'fsync'
   readonly name: string
+  /** Default: `error`. */
+  readonly kind?: 'error' | 'hang'
 }
 
 /** An answer, a negative errno, or undefined where the kernel expects none. */
@@ -68,6 +70,8 @@ export class FuseRequests {
   readonly #disk: ForgetfulDisk
   readonly #nameOf = new Map<number, string>()
   fault: Fault | undefined
+  /** Requests that hang. */
+  held: Buffer[] = []
 
   constructor(disk: ForgetfulDisk) {
     this.#disk = disk
@@ -78,6 +82,10 @@ export class FuseRequests {
     const opcode = request.readUInt32LE(4)
     const unique = request.readBigUInt64LE(8)
     const id = Number(request.readBigUInt64LE(16))
+    if (this.fault?.kind === 'hang' && this.#isHit(opcode, id)) {
+      this.held.push(Buffer.from(request))
+      return undefined
+    }
     const answer = this.#carryOut(opcode, id, request.subarray(IN_HEADER))
     return answer === undefined ? undefined : reply(unique, answer)
   }
@@ -188,7 +196,7 @@ export class FuseRequests {
   }
 
   #write(node: Node, body: Buffer): Answer {
-    if (this.#fails('write', node)) return -EIO
+    if (this.#isHit(OP.write, node.id)) return -EIO
     const size = body.readUInt32LE(16)
     this.#disk.write(node, Number(body.readBigUInt64LE(8)), body.subarray(40, 40 + size))
     const answer = Buffer.alloc(8)
@@ -197,13 +205,13 @@ export class FuseRequests {
   }
 
   #sync(node: Node): Answer {
-    if (this.#fails('fsync', node)) return -EIO
+    if (this.#isHit(OP.fsync, node.id)) return -EIO
     this.#disk.sync(node)
     return Buffer.alloc(0)
   }
 
-  #fails(operation: Fault['operation'], node: Node): boolean {
-    return this.fault?.operation === operation && this.fault.name === this.#nameOf.get(node.id)
+  #isHit(opcode: number, id: number): boolean {
+    return this.fault !== undefined && OP[this.fault.operation] === opcode && this.fault.name === this.#nameOf.get(id)
   }
 
   #list(folder: Node, from: number, length: number): Buffer {

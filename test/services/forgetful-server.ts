@@ -35,6 +35,7 @@ async function obey(order: Order): Promise<CutReport | number | undefined> {
       return disk.syncs
     case 'fail':
       requests.fault = order.fault
+      if (mounted !== undefined) for (const request of requests.held.splice(0)) answer(mounted, request)
       return undefined
   }
 }

@@ -20,7 +20,7 @@ export interface ForgetfulMount {
   cut(seed?: number): Promise<CutReport>
   /** The power is back: the same place shows what the disk kept. */
   restore(): Promise<void>
-  /** The operation fails with EIO on files of this name; undefined heals it. */
+  /** The operation fails or hangs on files of this name; undefined heals it, and what hung is carried out. */
   fail(fault: Fault | undefined): Promise<void>
   /** fsyncs that the disk was asked for since the start. */
   syncs(): Promise<number>

@@ -10,7 +10,7 @@ import { Faults } from '../contract/kafka-kit.ts'
 import { until } from '../fleet/box.ts'
 import { idOf, judge } from '../fleet/judge.ts'
 import { KAFKA_API, serviceScope } from '../services/index.ts'
-import type { KafkaService } from '../services/index.ts'
+import type { KafkaService, KafkaVerdict } from '../services/index.ts'
 import { KafkaBox } from './kafka-box.ts'
 import { configureTopic } from './kafka-cluster.ts'
 
@@ -30,15 +30,15 @@ function cutOff({ name }: KafkaBox): () => void {
   return () => faults.clear(name)
 }
 
-/** At the next commit of a transaction: `act`, and the request never arrives. Resolves when it came to that. */
-function atCommit({ name }: KafkaBox, act: () => void): Promise<void> {
+/** At the next commit of a transaction: `act`, and the request never arrives, or its answer. Resolves when it came to that. */
+function atCommit({ name }: KafkaBox, act: () => void, verdict: KafkaVerdict = 'cut'): Promise<void> {
   return new Promise((resolve) => {
     faults.set(name, (apiKey) => {
       if (apiKey !== KAFKA_API.endTxn) return 'pass'
       faults.clear(name)
       act()
       resolve()
-      return 'cut'
+      return verdict
     })
   })
 }
@@ -207,8 +207,9 @@ describe('transactions, and the lives of a box', { concurrency: 6 }, () => {
     const [large = ''] = box.publish('a', 1, noise(6_000))
     box.publish('a', 5)
     await box.acknowledged()
-    await atCommit(box, () => box.gateway.signal('SIGKILL'))
+    await atCommit(box, () => box.gateway.signal('SIGKILL'), 'cutAfterResponseSwallowed')
     assert.equal(await box.gateway.ended(), 'SIGKILL')
+    await until('the transaction is committed', async () => (await box.consumed()).length === 10)
     await box.gateway.start()
     await box.drained()
     const letters = JSON.parse(await box.edgectl(['dead-letters', '--json'])) as { deadLetters: { topic: string; reason: string }[] }

@@ -95,16 +95,27 @@ async function setTheStage(stage: ServiceScope, program?: string): Promise<Stage
 }
 
 /** The power goes at an instant under load; returns how many writes did not survive. */
-async function cutPower({ box, fleet, mount }: Stage, seed: number | undefined, waitMs: number): Promise<number> {
+async function cutPower(stage: Stage, seed: number | undefined, waitMs: number): Promise<number> {
+  const { fleet } = stage
   const before = fleet.acknowledged
   await until('acknowledgements', () => fleet.acknowledged > before + 50)
   await sleep(waitMs)
+  return powerIsGone(stage, seed)
+}
+
+async function powerIsGone({ box, mount }: Stage, seed: number | undefined): Promise<number> {
   const { damaged } = await mount.cut(seed)
   box.gateway.signal('SIGKILL')
   await mount.restore()
   await box.gateway.ended()
-  await box.gateway.start()
   return damaged
+}
+
+/** And goes again while the daemon looks at what the first cut left. */
+async function cutDuringStart(stage: Stage, seed: number, waitMs: number): Promise<number> {
+  stage.box.gateway.launch()
+  await sleep(waitMs)
+  return powerIsGone(stage, seed)
 }
 
 test(
@@ -114,12 +125,15 @@ test(
     const stage = await setTheStage(serviceScope((release) => t.after(release)))
     const { box, fleet, kafka } = stage
     const dice = new Dice(SEED)
+    const seed = (): number => Math.floor(dice.between(1, 1e9))
     let damaged = 0
     for (let cut = 0; cut < CUTS; cut += 1) {
       // Half of them while Kafka does not answer, so that a cut also meets a full outbox and an undecided transaction.
       if (cut % 2 === 0) kafka.pause()
-      damaged += await cutPower(stage, cut % 3 === 0 ? undefined : Math.floor(dice.between(1, 1e9)), dice.between(0, 400))
+      damaged += await cutPower(stage, cut % 3 === 0 ? undefined : seed(), dice.between(0, 400))
+      if (cut % 2 === 1) damaged += await cutDuringStart(stage, seed(), dice.between(100, 1_200))
       kafka.resume()
+      await box.gateway.start()
       const { equation, totals } = await box.ledger()
       assert.ok(equation.holds, `after cut ${cut} the ledger is off by ${equation.difference}`)
       assert.equal(totals.lost.messages, 0, `cut ${cut} of seed ${SEED} made the buffer unreadable`)
@@ -129,7 +143,9 @@ test(
     const verdict = await judged(box, fleet)
     assertExact(verdict)
     assert.equal(verdict.inKafka, fleet.published.size)
-    t.diagnostic(`${CUTS} cuts, ${fleet.published.size} messages, ${damaged} un-synced writes gone or torn`)
+    t.diagnostic(
+      `${CUTS} cuts under load, ${Math.floor(CUTS / 2)} more during a start, ${fleet.published.size} messages, ${damaged} un-synced writes gone or torn`,
+    )
   },
 )
 
@@ -144,6 +160,7 @@ test('log path 1: a store that does not fsync each commit is found out by the sa
   kafka.pause()
   const damaged = await cutPower(stage, undefined, 200)
   kafka.resume()
+  await box.gateway.start()
   fleet.quiet()
   await drained(box, fleet)
   const { lost } = await judged(box, fleet)

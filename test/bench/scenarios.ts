@@ -146,7 +146,8 @@ export class Scenarios {
       sockets.push(silentDevice(this.#place.listenPort, index))
       if (index % 100 === 0) await sleep(20)
     }
-    await sleep(SETTLE_MS)
+    const connected = async (): Promise<number> => (await gateway.status()).sources[0]?.connections ?? 0
+    for (const untilMs = performance.now() + STILL_MS; (await connected()) < count && performance.now() < untilMs;) await sleep(250)
     const status = await gateway.status()
     const rssMiB = Math.round(usageOf(gateway.pid).rssMiB)
     for (const socket of sockets) socket.destroy()

@@ -17,7 +17,7 @@ replace('kafkajs/src/protocol/requests/produce/v3/request', (original): ProduceR
   return (request) => (carriesRecords(request) ? produceRequest(request) : make(request))
 })
 replace('kafkajs/src/producer/groupMessagesPerPartition', () => groupByPartition)
-keepTimersPositive(load('kafkajs/src/network/requestQueue') as { prototype: RequestQueue })
+lookOnlyAtWhatWaits(load('kafkajs/src/network/requestQueue') as { prototype: RequestQueue })
 
 const kafkajs = load('kafkajs') as typeof import('kafkajs')
 export default kafkajs
@@ -59,15 +59,21 @@ interface RequestQueue {
 /** How long it waits before it looks at requests that had to queue, ms; as kafkajs has it. */
 const LOOK_MS = 10
 
-/** kafkajs sets this timer to what is left of the throttling, mostly a negative time: Node warns of it as of a fault. */
-function keepTimersPositive({ prototype }: { prototype: RequestQueue }): void {
+/**
+ * kafkajs looks at the requests that wait, again and again, even when none does, and lets what is left of the last
+ * throttling decide when: mostly a negative time, of which Node warns and makes 1 ms. An idle gateway spent most of
+ * its time on it. A request that has to wait sets the timer itself.
+ */
+function lookOnlyAtWhatWaits({ prototype }: { prototype: RequestQueue }): void {
   prototype.scheduleCheckPendingRequests = function () {
-    if (this.throttleCheckTimeoutId !== null) return
+    if (this.throttleCheckTimeoutId !== null || this.pending.length === 0) return
     const left = this.throttledUntil - Date.now()
-    const waitMs = left > 0 ? left : this.pending.length > 0 ? LOOK_MS : 1
-    this.throttleCheckTimeoutId = setTimeout(() => {
-      this.throttleCheckTimeoutId = null
-      this.checkPendingRequests()
-    }, waitMs)
+    this.throttleCheckTimeoutId = setTimeout(
+      () => {
+        this.throttleCheckTimeoutId = null
+        this.checkPendingRequests()
+      },
+      left > 0 ? left : LOOK_MS,
+    )
   }
 }

@@ -2,20 +2,28 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import {
+  appendFileSync,
+  closeSync,
   cpSync,
   existsSync,
+  fsyncSync,
+  mkdirSync,
   openSync,
-  closeSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   truncateSync,
   writeFileSync,
   writeSync,
-  appendFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { LedgerTotals } from '../../daemon/ports.ts'
+import { syncDirectory } from '../../store/database.ts'
+import { Dice } from '../chaos/dice.ts'
+import { mountForgetful } from '../services/forgetful.ts'
 import { connect } from '../contract/mqtt-listen-kit.ts'
 import { openBox, setUpBox, until, type Box } from '../fleet/box.ts'
 import { judge, type Published } from '../fleet/judge.ts'
@@ -114,14 +122,7 @@ describe('a data directory that is not as we left it', { concurrency: 3 }, () =>
       const client = await connect(t, box.port)
       client.publish('devices/new/logs/app/new-1', 1)
       await client.take('puback')
-      await until('everything that was saved is in Kafka', async () =>
-        Object.values((await box.status()).lanes).every((lane) => lane.messages === 0),
-      )
-      const { totals, equation } = await box.ledger()
-      const consumed = (await box.consumed()).filter(({ key }) => key !== 'new')
-      const { lost, duplicates, altered, outOfOrder } = judge(left.published, consumed)
-      assert.deepEqual([duplicates, altered, outOfOrder], [[], [], []])
-      assert.ok(equation.holds, `the ledger is off by ${equation.difference}`)
+      const { lost, totals } = await outcome(box)
       t.diagnostic(`${lost.length} acknowledged messages are lost, ${totals.lost.messages} are stated`)
       if (damage.lossless === true) assert.deepEqual(lost, [])
       else assert.match(await box.log(), /outbox\.db is (damaged|gone).*\d+ messages were saved, \d+ are lost/)
@@ -141,7 +142,7 @@ test('log path 6: wherever the file is cut off, the store opens', limit, () => {
     const directory = join(scope.folder(), 'state')
     cpSync(left.dataDir, directory, { recursive: true })
     truncateSync(db(directory), Math.floor((full * cut) / 41) - ((cut * 511) % 4_096))
-    const { engine, state, lock, notices } = openStore({
+    const { engine, guard, state, lock, notices } = openStore({
       directory,
       settings: SETTINGS,
       epoch: 'feedfeedfeedfeed',
@@ -149,9 +150,85 @@ test('log path 6: wherever the file is cut off, the store opens', limit, () => {
       now: { wallMs: Date.now(), bootMs: 1, trusted: true },
     })
     assert.match(notices.map(({ text }) => text).join(' '), /messages were saved, \d+ are lost/)
-    for (const opened of [engine.db, state, lock]) opened.close()
+    for (const opened of [guard, engine.db, state, lock]) opened.close()
   }
 })
+
+/** Copies a data directory, made durable as a disk that had time. */
+function copyDurably(from: string, to: string): void {
+  mkdirSync(to, { recursive: true })
+  for (const name of readdirSync(from).filter((entry) => !entry.endsWith('.sock'))) {
+    const fd = openSync(join(to, name), 'w')
+    writeSync(fd, readFileSync(join(from, name)))
+    fsyncSync(fd)
+    closeSync(fd)
+  }
+  for (const folder of [to, dirname(to)]) syncDirectory(folder)
+}
+
+test('log path 6: power cuts in the middle of a salvage; the next start finishes it, and loses nothing more', limit, async (t) => {
+  const damaged = join(scope.folder(), 'state')
+  cpSync(left.dataDir, damaged, { recursive: true })
+  scribble(db(damaged), 16_384)
+  const whole = await salvagedFrom(damaged, join(scope.folder(), 'state'))
+  const mount = await mountForgetful(scope, join(scope.folder(), 'disk'))
+  const dataDir = join(mount.path, 'state')
+  copyDurably(damaged, dataDir)
+  const box = await setUpBox(scope, { kafka: kafka.endpoint, dataDir })
+  const dice = new Dice(6)
+  let torn = 0
+  for (let cut = 0; cut < 8; cut += 1) {
+    box.gateway.launch()
+    await salvageBegan(dataDir)
+    await sleep(dice.between(0, 80))
+    torn += (await mount.cut(cut % 2 === 0 ? undefined : cut)).damaged
+    box.gateway.signal('SIGKILL')
+    await mount.restore()
+    await box.gateway.ended()
+  }
+  assert.ok(torn > 0, 'no cut met a salvage')
+  t.diagnostic(`${torn} un-synced writes gone or torn`)
+  await box.gateway.start()
+  const { lost, totals } = await outcome(box)
+  assert.equal(lost.length, whole.lost.length)
+  assert.ok(totals.lost.messages >= lost.length)
+  assert.equal(await box.gateway.end('SIGTERM'), 0)
+})
+
+/** Or the daemon is up, since a former start had finished it. */
+async function salvageBegan(dataDir: string): Promise<void> {
+  const names = ['outbox.salvaging', 'control.sock']
+  rmSync(join(dataDir, 'control.sock'), { force: true })
+  while (!names.some((name) => existsSync(join(dataDir, name)))) await sleep(1)
+}
+
+interface Outcome {
+  readonly lost: readonly string[]
+  readonly totals: LedgerTotals
+}
+
+/** What is lost once everything that was saved is in Kafka; nothing else may be wrong. */
+async function outcome(box: Box): Promise<Outcome> {
+  await until('everything that was saved is in Kafka', async () =>
+    Object.values((await box.status()).lanes).every((lane) => lane.messages === 0),
+  )
+  const { totals, equation } = await box.ledger()
+  const { lost, duplicates, altered, outOfOrder } = judge(
+    left.published,
+    (await box.consumed()).filter(({ key }) => key !== 'new'),
+  )
+  assert.deepEqual([duplicates, altered, outOfOrder], [[], [], []])
+  assert.ok(equation.holds, `the ledger is off by ${equation.difference}`)
+  return { lost, totals }
+}
+
+async function salvagedFrom(source: string, dataDir: string): Promise<Outcome> {
+  cpSync(source, dataDir, { recursive: true })
+  const box = await openBox(scope, { kafka: kafka.endpoint, dataDir })
+  const seen = await outcome(box)
+  await box.gateway.end('SIGTERM')
+  return seen
+}
 
 /** What was damaged is kept for a person to look at, and the next start has nothing to say. */
 async function keptAside(box: Box): Promise<void> {

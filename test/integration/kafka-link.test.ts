@@ -28,7 +28,10 @@ describe('the way to Kafka', { concurrency: true }, () => {
     const early = await silent.says(/slow to answer, or silent/)
     assert.deepEqual([early.kafka.state, early.verdict.state], ['sending', 'buffering'])
     assert.match(early.verdict.line, /^Kafka has confirmed nothing for \d+ s, 10\d messages wait$/)
-    const { verdict, kafka: { lastProgressAgeSeconds } } = await silent.says(/did not answer/)
+    const {
+      verdict,
+      kafka: { lastProgressAgeSeconds },
+    } = await silent.says(/did not answer/)
     assert.equal(verdict.state, 'buffering')
     assert.ok(lastProgressAgeSeconds > 0)
     assert.equal(waitingIn(await silent.gateway.status()), 100)
@@ -59,7 +62,10 @@ describe('the way to Kafka', { concurrency: true }, () => {
     for (let cuts = 0; cuts < 3; cuts += 1) {
       const { lanes } = await box.gateway.status()
       const delivered = lanes['normal']?.delivered ?? 0
-      await box.until('a transaction gets through', (status) => waitingIn(status) === 0 || (status.lanes['normal']?.delivered ?? 0) > delivered)
+      await box.until(
+        'a transaction gets through',
+        (status) => waitingIn(status) === 0 || (status.lanes['normal']?.delivered ?? 0) > delivered,
+      )
       proxy.cut()
     }
     await box.drained()

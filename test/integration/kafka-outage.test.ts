@@ -21,7 +21,12 @@ const UPLINK_BYTES_PER_SECOND = 256 * 1024
 
 /** Bytes that no compression makes smaller, so that what is sent is known. */
 function noise(bytes: number): () => Buffer {
-  return () => Buffer.from(randomBytes(Math.ceil((bytes * 3) / 4)).toString('base64').slice(0, bytes))
+  return () =>
+    Buffer.from(
+      randomBytes(Math.ceil((bytes * 3) / 4))
+        .toString('base64')
+        .slice(0, bytes),
+    )
 }
 
 describe('Kafka goes away', { concurrency: true }, () => {
@@ -38,9 +43,16 @@ describe('Kafka goes away', { concurrency: true }, () => {
       patient = await KafkaBox.start({ scope, kafka, name: 'patient' })
       slow = await KafkaBox.start({ scope, kafka, name: 'slow', config: uplink })
       mixed = await KafkaBox.start({
-        scope, kafka, name: 'mixed', config: {
+        scope,
+        kafka,
+        name: 'mixed',
+        config: {
           ...uplink,
-          limits: { overrides: { chatty: { devices: 'chatty', messagesPerSecond: 1, burst: '2s' } }, overLimit: 'defer', severity: { from: 'json:/level', urgent: ['error'] } },
+          limits: {
+            overrides: { chatty: { devices: 'chatty', messagesPerSecond: 1, burst: '2s' } },
+            overLimit: 'defer',
+            severity: { from: 'json:/level', urgent: ['error'] },
+          },
         },
       })
       const boxes = [killed, patient, slow, mixed]
@@ -76,13 +88,16 @@ describe('Kafka goes away', { concurrency: true }, () => {
         const { verdict } = await patient.gateway.status()
         if (verdict.state === 'buffering') reasons.add(verdict.reason ?? '')
       }
-      assert.ok([...reasons].some((reason) => /no connection to the broker 127\.0\.0\.1:\d+: connect ECONNREFUSED/.test(reason)), [...reasons].join(' | '))
+      assert.ok(
+        [...reasons].some((reason) => /no connection to the broker 127\.0\.0\.1:\d+: connect ECONNREFUSED/.test(reason)),
+        [...reasons].join(' | '),
+      )
       const ledger = await patient.deliveredExactly()
       assert.equal(ledger.totals.lost.messages, 0)
       await patient.isWell()
     })
 
-    test('log path 15: the backlog leaves in large transactions, and never faster than the uplink\'s budget', async () => {
+    test("log path 15: the backlog leaves in large transactions, and never faster than the uplink's budget", async () => {
       const count = BACKLOG_BYTES / 1_024
       slow.publish('a', count / 2, noise(1_024))
       slow.publish('b', count / 2, noise(1_024))
@@ -111,7 +126,10 @@ describe('Kafka goes away', { concurrency: true }, () => {
       const { lanes } = await mixed.gateway.status()
       assert.ok((lanes['deferred']?.messages ?? 0) > 1_000 && (lanes['normal']?.messages ?? 0) > 1_000, JSON.stringify(lanes))
       await over
-      await mixed.until('something of the backlog has left', ({ lanes: { normal, deferred } }) => (normal?.delivered ?? 0) > 20 && (deferred?.delivered ?? 0) > 0)
+      await mixed.until(
+        'something of the backlog has left',
+        ({ lanes: { normal, deferred } }) => (normal?.delivered ?? 0) > 20 && (deferred?.delivered ?? 0) > 0,
+      )
       const live = mixed.publish('live', 1, () => Buffer.from('{"level":"error"}'))
       await seen(mixed, live)
       const urgent = await mixed.gateway.status()

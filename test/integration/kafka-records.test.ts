@@ -24,7 +24,15 @@ before(async () => {
 describe('records and reloads', { concurrency: 4 }, () => {
   test('bear the key, the time and the headers of the design, and lie where the Java producer would put them', async () => {
     const box = await KafkaBox.start({ scope, kafka, name: 'shaped', partitions: 7 })
-    const keys = ['gerät ü', '漢字', 'a', 'pump.7', 'x'.repeat(200), '😀', ...Array.from({ length: 30 }, (_, index) => `device-${index * 7919}`)]
+    const keys = [
+      'gerät ü',
+      '漢字',
+      'a',
+      'pump.7',
+      'x'.repeat(200),
+      '😀',
+      ...Array.from({ length: 30 }, (_, index) => `device-${index * 7919}`),
+    ]
     const payloads = [Buffer.from([0, 1, 255, 254, 10, 13, 9]), Buffer.from('line\r\n'), Buffer.from('{"level":"info"}'), Buffer.alloc(0)]
     const fromMs = Date.now()
     for (const key of keys) for (const payload of payloads) box.publish(key, 1, () => payload)
@@ -40,14 +48,25 @@ describe('records and reloads', { concurrency: 4 }, () => {
       const id = box.published.get(idOf({ headers } as never))?.id ?? ''
       assert.equal(id.slice(0, id.lastIndexOf('-')), key)
       assert.deepEqual(Object.entries(headers), [
-        ['gw', 'shaped'], ['pos', `${epoch}:normal:${position}`], ['ts', at.toISOString()], ['mqtt-topic', `devices/${key}/logs/app/${id}`],
+        ['gw', 'shaped'],
+        ['pos', `${epoch}:normal:${position}`],
+        ['ts', at.toISOString()],
+        ['mqtt-topic', `devices/${key}/logs/app/${id}`],
       ])
     }
-    assert.deepEqual([Math.min(...positions), Math.max(...positions), positions.size], [1, box.published.size, box.published.size], 'dense positions')
+    assert.deepEqual(
+      [Math.min(...positions), Math.max(...positions), positions.size],
+      [1, box.published.size, box.published.size],
+      'dense positions',
+    )
 
     await createTopic(kafka, 'java', 7)
     const input = keys.map((key) => `${key}|x\n`).join('')
-    await kafka.tool('org.apache.kafka.tools.ConsoleProducer', ['--topic', 'java', '--property', 'parse.key=true', '--property', 'key.separator=|'], { input })
+    await kafka.tool(
+      'org.apache.kafka.tools.ConsoleProducer',
+      ['--topic', 'java', '--property', 'parse.key=true', '--property', 'key.separator=|'],
+      { input },
+    )
     const byJava = new Map((await box.consumed('java')).map(({ key, partition }) => [key, partition]))
     assert.equal(byJava.size, keys.length)
     const elsewhere = (await box.consumed()).filter(({ key, partition }) => byJava.get(key) !== partition)
@@ -70,12 +89,16 @@ describe('records and reloads', { concurrency: 4 }, () => {
     assert.deepEqual([lost, outOfOrder, altered], [[], [], []])
     assert.ok(duplicates.length > 0, 'the unanswered records are there twice')
     const marked = found.filter(({ headers }) => headers['redelivery'] === 'possible').map(idOf)
-    assert.deepEqual(duplicates.filter((id) => !marked.includes(id)), [], 'each second one is marked')
+    assert.deepEqual(
+      duplicates.filter((id) => !marked.includes(id)),
+      [],
+      'each second one is marked',
+    )
     assert.equal((await box.gateway.status()).kafka.redeliveryPossible, marked.length)
     const { totals, equation } = await box.gateway.ledger()
     assert.deepEqual([equation.difference, totals.delivered.messages], [0, 300], 'the ledger counts messages, not sendings')
   })
-  test('log path 18: Kafka\'s settings change under load, and nothing is lost, doubled or reordered', async () => {
+  test("log path 18: Kafka's settings change under load, and nothing is lost, doubled or reordered", async () => {
     const box = await KafkaBox.start({ scope, kafka, name: 'reloaded' })
     const second = `${box.topic}.second`
     await createTopic(kafka, second, 2)
@@ -169,11 +192,28 @@ interface Timed {
 
 /** With Kafka's own timestamp; headers in their order. */
 async function timed(box: KafkaBox): Promise<Timed[]> {
-  const args = ['-C', '-q', '-e', '-b', kafka.internalEndpoint, '-t', box.topic, '-o', 'beginning', '-X', 'isolation.level=read_committed', '-f', '%T\\t%k\\t%h\\n']
+  const args = [
+    '-C',
+    '-q',
+    '-e',
+    '-b',
+    kafka.internalEndpoint,
+    '-t',
+    box.topic,
+    '-o',
+    'beginning',
+    '-X',
+    'isolation.level=read_committed',
+    '-f',
+    '%T\\t%k\\t%h\\n',
+  ]
   const { stdout } = await promisify(execFile)('kcat', args, { maxBuffer: 64 * 1024 * 1024 })
-  return stdout.trimEnd().split('\n').map((line) => {
-    const [timestamp, key = '', headers = ''] = line.split('\t')
-    const pairs = headers.split(',').map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)])
-    return { key, timestampMs: Number(timestamp), headers: Object.fromEntries(pairs) as Record<string, string> }
-  })
+  return stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => {
+      const [timestamp, key = '', headers = ''] = line.split('\t')
+      const pairs = headers.split(',').map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)])
+      return { key, timestampMs: Number(timestamp), headers: Object.fromEntries(pairs) as Record<string, string> }
+    })
 }

@@ -67,12 +67,18 @@ describe('what is missing or wrong in Kafka is said in the verdict, and healed w
     })
     const { epoch } = (await box.gateway.status()).buffer
     for (const { key, headers, document } of events) {
-      assert.deepEqual([key, headers['gw'], document['gateway'], document['epoch'] ?? epoch, document['schema']], [box.name, box.name, box.name, epoch, 1])
+      assert.deepEqual(
+        [key, headers['gw'], document['gateway'], document['epoch'] ?? epoch, document['schema']],
+        [box.name, box.name, box.name, epoch, 1],
+      )
       assert.match(headers['pos'] ?? '', new RegExp(`^${epoch}:internal:[0-9]+$`))
       assert.equal(headers['type'], document['type'])
     }
     const verdicts = events.filter(({ headers }) => headers['type'] === 'verdict').map(verdictIn)
-    assert.deepEqual(verdicts.slice(-3).map(({ state }) => state), ['ok', 'buffering', 'ok'])
+    assert.deepEqual(
+      verdicts.slice(-3).map(({ state }) => state),
+      ['ok', 'buffering', 'ok'],
+    )
     assert.match(verdicts.at(-2)?.reason ?? '', /the broker .* closed the connection|no connection/)
     const status = events.find(({ headers }) => headers['type'] === 'status')
     const shape = Object.keys(await box.gateway.status())
@@ -82,7 +88,9 @@ describe('what is missing or wrong in Kafka is said in the verdict, and healed w
     assert.equal(before.delivered.messages, 100)
     await box.gateway.end('SIGTERM')
     await box.gateway.start()
-    const last = await until('the totals at the stop are there', async () => (await ownRecords(box, 'ledger')).find(({ document }) => document['cause'] === 'stop'))
+    const last = await until('the totals at the stop are there', async () =>
+      (await ownRecords(box, 'ledger')).find(({ document }) => document['cause'] === 'stop'),
+    )
     assert.deepEqual([last.key, last.headers['type'], last.document['totals']], [`${box.name}.${epoch}`, 'totals', before])
     await box.deliveredExactly()
   })
@@ -93,7 +101,10 @@ describe('what is missing or wrong in Kafka is said in the verdict, and healed w
     const { verdict } = await box.says(/^Kafka has no topic "edge-bare\.positions"$/)
     assert.equal(verdict.state, 'buffering')
     assert.match(verdict.remedy ?? '', /edgectl kafka setup/)
-    assert.match(await box.edgectl(['status']).catch((error: { stdout: string }) => error.stdout), /^BUFFERING: Kafka has no topic "edge-bare\.positions" since .*no loss/)
+    assert.match(
+      await box.edgectl(['status']).catch((error: { stdout: string }) => error.stdout),
+      /^BUFFERING: Kafka has no topic "edge-bare\.positions" since .*no loss/,
+    )
     await box.createTopics()
     await box.isWell()
     await box.deliveredExactly()
@@ -128,7 +139,10 @@ describe('what is missing or wrong in Kafka is said in the verdict, and healed w
     const name = 'compacted'
     await createTopic(kafka, topicOf(name), 3, { 'cleanup.policy': 'compact' })
     const box = await KafkaBox.setUp({ scope, kafka, name, partitions: 0 })
-    const setup = await box.createTopics().then(() => assert.fail('setup must not call this right'), (error: { code: number; stdout: string }) => error)
+    const setup = await box.createTopics().then(
+      () => assert.fail('setup must not call this right'),
+      (error: { code: number; stdout: string }) => error,
+    )
     assert.equal(setup.code, 1)
     const fault = /cleanup\.policy is compact, and must be delete: (kafka-configs\.sh .*)/.exec(setup.stdout)?.[1] ?? ''
     await box.gateway.start()
@@ -172,7 +186,10 @@ describe('what is missing or wrong in Kafka is said in the verdict, and healed w
     for (const device of devices) box.publish(device, 20)
     // `deliveredExactly` judges the order of each device within each partition.
     await box.deliveredExactly()
-    assert.ok((await box.consumed()).some(({ partition }) => partition >= 2), 'the new partitions are used')
+    assert.ok(
+      (await box.consumed()).some(({ partition }) => partition >= 2),
+      'the new partitions are used',
+    )
   })
 
   test('log path 12: one record too large for the topic: its neighbours arrive, and it can be looked at, sent again and given up', async () => {
@@ -207,14 +224,22 @@ describe('what is missing or wrong in Kafka is said in the verdict, and healed w
 
   test('a template leads to allowed topics only, and what leads elsewhere is set aside with the reason', async () => {
     const allowed = ['tpl.app', 'tpl.sys']
-    const box = await KafkaBox.start({ scope, kafka, name: 'template', config: { kafka: { topic: 'tpl.{stream}', allowedTopics: allowed } } })
+    const box = await KafkaBox.start({
+      scope,
+      kafka,
+      name: 'template',
+      config: { kafka: { topic: 'tpl.{stream}', allowedTopics: allowed } },
+    })
     box.publish('a', 20, undefined, 'app')
     box.publish('b', 20, undefined, 'sys')
     const strays = box.publish('a', 2, undefined, 'secret')
     box.publish('a', 20, undefined, 'app')
     await box.drained()
     const letters = await lettersOf(box)
-    assert.deepEqual(letters.map(({ topic }) => topic), strays.map((id) => `devices/a/logs/secret/${id}`))
+    assert.deepEqual(
+      letters.map(({ topic }) => topic),
+      strays.map((id) => `devices/a/logs/secret/${id}`),
+    )
     for (const { reason } of letters) assert.match(reason, /"tpl\.secret".*(kafka\.)?allowedTopics/)
     for (const id of strays) box.published.delete(id)
     await box.deliveredExactly(allowed)
@@ -222,7 +247,10 @@ describe('what is missing or wrong in Kafka is said in the verdict, and healed w
   })
 
   test('log path 17: one topic of a template is missing: the verdict says it, though another lane flows', async () => {
-    const config = { limits: { severity: { from: 'json:/level', urgent: ['error'] } }, kafka: { topic: 'part.{stream}', allowedTopics: ['part.app', 'part.sys'] } }
+    const config = {
+      limits: { severity: { from: 'json:/level', urgent: ['error'] } },
+      kafka: { topic: 'part.{stream}', allowedTopics: ['part.app', 'part.sys'] },
+    }
     const box = await KafkaBox.start({ scope, kafka, name: 'partly', config })
     box.publish('a', 5, undefined, 'sys')
     await box.drained()

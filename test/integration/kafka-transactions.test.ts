@@ -151,7 +151,9 @@ describe('transactions, and the lives of a box', { concurrency: 6 }, () => {
       await box.gateway.start()
     }
     await box.deliveredExactly()
-    const { kafka: { redeliveryPossible } } = await box.gateway.status()
+    const {
+      kafka: { redeliveryPossible },
+    } = await box.gateway.status()
     assert.equal(redeliveryPossible, 0)
   })
 
@@ -213,7 +215,10 @@ describe('transactions, and the lives of a box', { concurrency: 6 }, () => {
     await box.gateway.start()
     await box.drained()
     const letters = JSON.parse(await box.edgectl(['dead-letters', '--json'])) as { deadLetters: { topic: string; reason: string }[] }
-    assert.deepEqual(letters.deadLetters.map(({ topic }) => topic), [`devices/a/logs/app/${large}`])
+    assert.deepEqual(
+      letters.deadLetters.map(({ topic }) => topic),
+      [`devices/a/logs/app/${large}`],
+    )
     box.published.delete(large)
     await box.deliveredExactly()
   })
@@ -294,5 +299,8 @@ async function arrivedOnce(...boxes: readonly KafkaBox[]): Promise<void> {
   assert.ok(first !== undefined)
   const published = new Map(boxes.flatMap((box) => [...box.published]))
   const { lost, duplicates, outOfOrder, altered, inKafka } = judge(published, await first.consumed())
-  assert.deepEqual({ lost, duplicates, outOfOrder, altered, inKafka }, { lost: [], duplicates: [], outOfOrder: [], altered: [], inKafka: published.size })
+  assert.deepEqual(
+    { lost, duplicates, outOfOrder, altered, inKafka },
+    { lost: [], duplicates: [], outOfOrder: [], altered: [], inKafka: published.size },
+  )
 }

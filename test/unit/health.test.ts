@@ -40,8 +40,14 @@ describe('the verdict', () => {
     const held = { urgent: { reason: 'no topic "x"', remedy: 'create it' } }
     const relay = { ...relayStatus({ phase: 'alarmed', lastProgressMs: 0 }), held }
     const verdict = verdictOf(verdictInput({ relay, outbox: outboxState({}, { urgent: { messages: 5 } }) }))
-    assert.deepEqual([verdict.state, verdict.line, verdict.remedy], ['degraded', 'no topic "x": 5 messages of the urgent lane wait, no loss', 'create it'])
-    assert.equal(verdictOf(verdictInput({ relay, outbox: outboxState({}, { urgent: { messages: 5 }, normal: { messages: 1 } }) })).state, 'stuck')
+    assert.deepEqual(
+      [verdict.state, verdict.line, verdict.remedy],
+      ['degraded', 'no topic "x": 5 messages of the urgent lane wait, no loss', 'create it'],
+    )
+    assert.equal(
+      verdictOf(verdictInput({ relay, outbox: outboxState({}, { urgent: { messages: 5 }, normal: { messages: 1 } }) })).state,
+      'stuck',
+    )
     assert.equal(verdictOf(verdictInput({ relay })).state, 'ok')
   })
 

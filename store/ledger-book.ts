@@ -204,8 +204,9 @@ export class LedgerDelta {
     const line = this.#book.find(device, stream)
     const open = line === undefined ? ZERO : this.#open(line)
     const own = Math.min(messages, Math.max(0, open.messages))
-    const ownBytes = own === 0 ? 0 : Math.min(bytes, Math.max(0, open.bytes))
-    if (line !== undefined && own > 0) this.#tally(line).add(code, own, ownBytes)
+    // Each for itself: a message of the folded time may be large or small beside the one that the line still has open.
+    const ownBytes = Math.min(bytes, Math.max(0, open.bytes))
+    if (line !== undefined && (own > 0 || ownBytes > 0)) this.#tally(line).add(code, own, ownBytes)
     if (own < messages || ownBytes < bytes) this.#tally(this.#book.other).add(code, messages - own, bytes - ownBytes)
   }
 

@@ -134,7 +134,10 @@ export class Appender {
   #place(chunk: Chunk, held: ReadonlyMap<ChunkKind, Chunk[]>, now: Now, margin: number, books: Books): string | undefined {
     const { kind } = chunk
     if (kind === 'duplicate' && (this.waits || held.size > 0)) return this.reason ?? 'earlier messages wait for room'
-    if (kind === 'shed' || kind === 'duplicate') return this.#count(chunk, books)
+    if (kind === 'shed' || kind === 'duplicate') {
+      this.#remember(chunk, now, books)
+      return this.#count(chunk, books)
+    }
     if (this.#waiting.has(kind) || held.has(kind)) return this.reason ?? 'earlier messages of the lane wait for room'
     const objection = this.#parts.room.objection(kind, chunk.size + margin)
     const verdict = objection === undefined ? 'store' : this.#makeRoom(chunk, kind, margin, books)

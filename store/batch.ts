@@ -28,10 +28,11 @@ class ChunkBuilder {
   add(entry: Entry, reason: ShedReason | undefined): void {
     const { envelope } = entry
     this.#receipts.add(envelope.device, envelope.stream, reason, entry.bytes)
+    // Only where the verdict itself is a shed one; what was to be stored, and was not, may come again.
+    if (entry.messageId !== undefined && (reason === undefined || 'shed' in entry.verdict)) this.#ids.push(entry.messageId)
     if (reason !== undefined) return
     this.#open().add(envelope)
     if (entry.exchange !== undefined) this.exchanges.push(entry.exchange)
-    if (entry.messageId !== undefined) this.#ids.push(entry.messageId)
   }
 
   addInternal(record: InternalRecord): void {

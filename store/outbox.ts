@@ -156,7 +156,10 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
 
   submit(entry: Entry): void {
     const { verdict, exchange } = entry
-    if ('shed' in verdict) return this.#queue.add(entry, verdict.shed === 'duplicate' ? 'duplicate' : 'shed', verdict.shed)
+    if ('shed' in verdict) {
+      if (entry.messageId !== undefined) this.#ids?.add(entry.messageId, this.#parts.clock.bootMs())
+      return this.#queue.add(entry, verdict.shed === 'duplicate' ? 'duplicate' : 'shed', verdict.shed)
+    }
     if (entry.qos === 0 && this.#state.lanes[verdict.lane].blocked) return this.#queue.add(entry, 'shed', 'buffer-full')
     if (exchange !== undefined && this.#exchanges.has(exchange)) return this.#queue.add(entry, 'duplicate', 'duplicate')
     if (exchange !== undefined) this.#addExchange(exchange)

@@ -28,7 +28,10 @@ export interface Judgement {
   /** The device and stream that the message is counted under; both empty when nobody can be named. */
   readonly meaning: TopicMeaning
   readonly verdict: Verdict
-  /** Of an accepted message only: a shed one must not make its redelivery a duplicate. */
+  /**
+   * Of an accepted message, and of one that was shed for a limit: its redelivery would else be accepted once the bucket
+   * has filled up, behind later messages of its device. Whatever else is shed is shed again.
+   */
   readonly messageId?: Uint8Array
   /** Which bucket was empty. */
   readonly limitedBy?: 'device' | 'global'
@@ -107,10 +110,9 @@ export class Admission {
     const messageId = this.#messageId(delivery, meaning)
     if (messageId !== undefined && this.#parts.seen(messageId)) return { meaning, verdict: { shed: 'duplicate' } }
     const limited = this.#limit(delivery, meaning.device, nowMs)
-    if ('limitedBy' in limited && this.#rules.settings.limits.overLimit === 'shed') {
-      return { meaning, verdict: { shed: 'over-limit' }, limitedBy: limited.limitedBy }
-    }
-    const judgement = { meaning, verdict: { lane: limited.lane }, ...('limitedBy' in limited ? { limitedBy: limited.limitedBy } : {}) }
+    const isShed = 'limitedBy' in limited && this.#rules.settings.limits.overLimit === 'shed'
+    const verdict: Verdict = isShed ? { shed: 'over-limit' } : { lane: limited.lane }
+    const judgement = { meaning, verdict, ...('limitedBy' in limited ? { limitedBy: limited.limitedBy } : {}) }
     return messageId === undefined ? judgement : { ...judgement, messageId }
   }
 

@@ -232,4 +232,31 @@ describe('kills, pauses and a failing disk', { concurrency: 4 }, () => {
     assert.deepEqual(await forwarded(box, 2), ['pump-1', 'pump-2'])
     assert.ok((await box.ledger()).equation.holds)
   })
+
+  test('log path 21: a redelivery of what a limit shed does not overtake: its fate was decided', limit, async (t) => {
+    const box = await openBox(scope, {
+      kafka: kafka.endpoint,
+      config: { limits: { overLimit: 'shed', perDevice: { messagesPerSecond: 2, burst: '1s' } } },
+    })
+    const ids = ['pump-1', 'pump-2', 'pump-3']
+    const first = await connect(t, box.port)
+    for (const [index, id] of ids.entries()) first.publish(topicOf(id), index + 1)
+    await first.takeIds('puback', 3)
+    assert.equal((await box.ledger()).totals.shed['over-limit']?.messages, 1)
+    for (let number = 4, shed = 1; shed === number - 3; number += 1) {
+      first.publish(topicOf(`pump-${number}`), number)
+      await first.take('puback')
+      shed = (await box.ledger()).totals.shed['over-limit']?.messages ?? 0
+    }
+    // The acknowledgements count as lost: the device sends all of it again to a gateway whose buckets are full.
+    await box.gateway.end('SIGKILL')
+    await box.gateway.start()
+    const second = await connect(t, box.port)
+    for (const [index, id] of ids.entries()) second.publish(topicOf(id), index + 1, 1, { dup: true })
+    await second.takeIds('puback', 3)
+    await until('all forwarded', async () => (await box.ledger()).totals.buffered.messages === 0)
+    const order = (await box.consumed()).map(idOf)
+    assert.deepEqual(order, [...order].sort(), 'in the order in which the device published')
+    assert.equal((await box.ledger()).totals.shed.duplicate?.messages, 3)
+  })
 })

@@ -235,7 +235,7 @@ describe('admission: what must not happen', () => {
     assert.deepEqual([first.settled(), second.settled()], [1, 1])
   })
 
-  it('a message that was shed does not make its redelivery a duplicate', async () => {
+  it('what a limit shed stays shed when it comes again: it would else overtake', async () => {
     const bench = await startIntake({
       dedupeFrom: 'json:/id',
       limits: { perDevice: rate(1), overLimit: 'shed' },
@@ -245,9 +245,11 @@ describe('admission: what must not happen', () => {
     bench.offer('d1', '{"id":2}')
     bench.clock.advance(1000)
     bench.offer('d1', '{"id":2}')
-    assert.deepEqual(bench.outbox.submitted.map(outcome), ['normal', 'over-limit', 'normal'])
-    assert.equal(bench.outbox.submitted[1]?.messageId, undefined)
-    assert.equal(bench.outbox.submitted[2]?.messageId?.length, 16)
+    assert.deepEqual(bench.outbox.submitted.map(outcome), ['normal', 'over-limit', 'duplicate'])
+    assert.deepEqual(
+      bench.outbox.submitted.map((entry) => entry.messageId?.length),
+      [16, 16, undefined],
+    )
   })
 
   it('log path 22: the wall clock moves no limit', async () => {

@@ -8,7 +8,7 @@ import { breakLock, encodeOwner, entryKey, listLocks } from '../../daemon/patch/
 import { withLease } from '../../daemon/patch/lock.ts'
 import type { FencingToken, LockRequest } from '../../daemon/patch/lock.ts'
 import { openSession } from '../../daemon/patch/session.ts'
-import type { Tools } from '../../daemon/patch/wait.ts'
+import { retrying, type Tools } from '../../daemon/patch/wait.ts'
 import { judge, registerKey } from '../fakes/lock-judge.ts'
 import { serviceScope } from '../services/index.ts'
 import type { Service } from '../services/index.ts'
@@ -50,7 +50,8 @@ function holdUntilTold(
 ): { readonly held: Promise<FencingToken>; readonly signal: Promise<AbortSignal>; letGo(): void; readonly done: Promise<void> } {
   const [held, signal, told] = [Promise.withResolvers<FencingToken>(), Promise.withResolvers<AbortSignal>(), Promise.withResolvers<void>()]
   const done = withLease(by, request, forever, async (token, lost) => {
-    await write(by, request.scope, token)
+    // Said twice it is the same write: a member that dies in the middle is no fault of the lock.
+    await retrying(by, lost, () => write(by, request.scope, token))
     held.resolve(token)
     signal.resolve(lost)
     await told.promise

@@ -73,10 +73,10 @@ export async function createTopic(
   await admin.connect()
   const configEntries = Object.entries(configs).map(([name, value]) => ({ name, value }))
   await admin.createTopics({ topics: [{ topic, numPartitions: partitions, configEntries }], waitForLeaders: false })
-  // The controller has the topic before the broker does; kafkajs' own wait gives up on that.
+  // The controller has the topic before the broker does, and the broker before it leads: it tells offsets once it leads.
   for (let attempt = 0; ; attempt += 1) {
     try {
-      await admin.fetchTopicMetadata({ topics: [topic] })
+      await admin.fetchTopicOffsets(topic)
       break
     } catch (error) {
       if (attempt === 200) throw error

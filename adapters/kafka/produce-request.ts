@@ -41,10 +41,8 @@ export type ProduceRequestMaker = (request: ProduceRequest) => {
 const API_KEY = 0
 const GZIP = 1
 const ZSTD = 4
-/** zlib's default of 16 KiB makes a chain of buffers of each batch. */
-const CHUNK_BYTES = 64 << 10
-const compressGzip = promisify<Buffer, { chunkSize: number }, Buffer>(gzip)
-const compressZstd = promisify<Buffer, { chunkSize: number }, Buffer>(zstdCompress)
+const compressGzip = promisify<Buffer, Buffer>(gzip)
+const compressZstd = promisify<Buffer, Buffer>(zstdCompress)
 
 export const produceRequest: ProduceRequestMaker = (request) => ({
   apiKey: API_KEY,
@@ -98,9 +96,9 @@ function compressed(records: Buffer, compression: number): Promise<Buffer> | Buf
     case 0:
       return Buffer.from(records)
     case GZIP:
-      return compressGzip(records, { chunkSize: CHUNK_BYTES })
+      return compressGzip(records)
     case ZSTD:
-      return compressZstd(records, { chunkSize: CHUNK_BYTES })
+      return compressZstd(records)
     default:
       throw new Error(`no codec for compression ${compression}`)
   }

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 // Plain JavaScript, so that a Node that is too old for the rest still says so in one clear line.
-import { cacheCompiledCode, growYoungGeneration, keepCompiledCode, requireNode, saveMemory } from './runtime.js'
+import { cacheCompiledCode, compileElsewhere, growYoungGeneration, keepCompiledCode, requireNode, saveMemory } from './runtime.js'
 
 requireNode()
 saveMemory()
-cacheCompiledCode()
+if (!cacheCompiledCode()) compileElsewhere()
 const { main } = await import('./main.ts')
 keepCompiledCode()
 await main(process.argv, growYoungGeneration)

@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
 import module from 'node:module'
 import { PerformanceObserver } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
@@ -56,15 +58,22 @@ function youngBytes() {
 /**
  * Keeps what Node made of the source files. Without it each start loads the compiler that strips the types, which
  * costs 16 MB of memory per thread for good. A folder that can't be written is no error: Node then goes without.
+ * Returns whether anything was kept before.
  */
 export function cacheCompiledCode() {
   const folder = fileURLToPath(new URL('../node_modules/.cache/edge-gateway', import.meta.url))
-  module.enableCompileCache(folder)
+  const { directory } = module.enableCompileCache(folder)
   // A worker thread does not inherit the cache, but reads this.
   process.env.NODE_COMPILE_CACHE = folder
+  return directory === undefined || readdirSync(directory).length > 0
 }
 
 /** Writes the cache now: a daemon that is killed never gets to do it at its exit. */
 export function keepCompiledCode() {
   module.flushCompileCache()
+}
+
+/** Fills the cache in a program of its own, so that this one never loads the compiler. If it fails, this one does. */
+export function compileElsewhere() {
+  spawnSync(process.execPath, [fileURLToPath(new URL('compile.js', import.meta.url))], { stdio: 'ignore', timeout: 30_000 })
 }

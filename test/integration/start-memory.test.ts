@@ -16,8 +16,8 @@ import v8 from 'node:v8'
 const kept = []
 let made = 0
 const timer = setInterval(() => {
-  for (let count = 0; count < 20_000; count += 1) kept[made++ % 40_000] = { at: made, text: [made] }
-  if (made < 4_000_000) return
+  for (let count = 0; count < 100_000; count += 1) kept[made++ % 100_000] = { at: made, text: [made] }
+  if (made < 10_000_000) return
   clearInterval(timer)
   const young = v8.getHeapSpaceStatistics().find((space) => space.space_name === 'new_space').space_size
   const compiler = process.moduleLoadList.some((name) => name.includes('amaro'))

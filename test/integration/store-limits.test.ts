@@ -71,6 +71,27 @@ test('a full buffer blocks: entries wait unsettled and in order, and go on when 
   assert.deepEqual(await imbalance(rig.outbox), { messages: 0, bytes: 0 })
 })
 
+test('what found no room may come again: its id is not in the dedupe window', async (t) => {
+  const rig = await new StoreRig({ maxBytes: 1 << 20, lanes: BLOCK, dedupe: { windowMs: 600_000, maxIds: 1_000 } }).start(t)
+  const sent = await fillUp(rig)
+  const messageId = randomBytes(16)
+  const settled = rig.settled.length
+  rig.send('no room', { qos: 0, messageId })
+  assert.equal(rig.outbox.seen(messageId), false)
+  await rig.until(() => {
+    rig.clock.advance(rig.delayMs)
+    return rig.settled.length === settled + 1
+  })
+  assert.equal((await rig.outbox.ledger.totals()).shed['buffer-full']?.messages, 1)
+  await rig.restart('crash', { maxBytes: 8 << 20 })
+  assert.equal(rig.outbox.seen(messageId), false)
+  rig.send('no room', { messageId })
+  await rig.commit()
+  assert.equal(rig.outbox.seen(messageId), true)
+  assert.equal((await rig.readAll('normal')).filter((row) => textOf(row) === 'no room').length, 1)
+  assert.ok(sent > settled)
+})
+
 test('urgent messages have a reserve when normal ones are blocked', async (t) => {
   const rig = await new StoreRig({ maxBytes: 4 << 20, lanes: BLOCK }).start(t)
   await fillUp(rig)

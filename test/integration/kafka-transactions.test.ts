@@ -30,11 +30,14 @@ function cutOff({ name }: KafkaBox): () => void {
   return () => faults.clear(name)
 }
 
+/** How a request that ends a transaction ends when it commits; when it aborts, that byte is 0 (EndTxn, version 0 to 2). */
+const COMMIT = 1
+
 /** At the next commit of a transaction: `act`, and the request never arrives, or its answer. Resolves when it came to that. */
 function atCommit({ name }: KafkaBox, act: () => void, verdict: KafkaVerdict = 'cut'): Promise<void> {
   return new Promise((resolve) => {
-    faults.set(name, (apiKey) => {
-      if (apiKey !== KAFKA_API.endTxn) return 'pass'
+    faults.set(name, (apiKey, frame) => {
+      if (apiKey !== KAFKA_API.endTxn || frame.at(-1) !== COMMIT) return 'pass'
       faults.clear(name)
       act()
       resolve()
@@ -209,6 +212,8 @@ describe('transactions, and the lives of a box', { concurrency: 6 }, () => {
     const [large = ''] = box.publish('a', 1, noise(6_000))
     box.publish('a', 5)
     await box.acknowledged()
+    // A life that began before the change would send the large record, and abort the transaction when it is refused.
+    await box.until('its first life has ended', ({ kafka: { state } }) => state === 'backing-off')
     await atCommit(box, () => box.gateway.signal('SIGKILL'), 'cutAfterResponseSwallowed')
     assert.equal(await box.gateway.ended(), 'SIGKILL')
     await until('the transaction is committed', async () => (await box.consumed()).length === 10)

@@ -25,6 +25,8 @@ export interface RelayFigures {
   readonly waitsIn?: string
   readonly remedy?: string
   readonly sinceMs: number
+  /** False until Kafka has answered for the first time since the start. */
+  readonly heard?: boolean
   /** Monotonic ms of the last confirmed progress: a committed transaction, or a look that found nothing to send. */
   readonly lastProgressMs: number
   /** The running transaction may take this long before it counts as stuck. */
@@ -54,7 +56,16 @@ const COMMIT_PATIENCE_MS = 30_000
 export function verdictOf(input: VerdictInput): Verdict {
   if (input.phase === 'starting') return { state: 'starting', line: 'opening the buffer and the listeners' }
   if (input.phase === 'stopping') return { state: 'stopping', line: 'finishing accepted work' }
-  return stuck(input) ?? blocked(input) ?? waiting(input) ?? silent(input) ?? laneWaits(input) ?? degraded(input) ?? flowing(input)
+  return (
+    stuck(input) ??
+    blocked(input) ??
+    waiting(input) ??
+    silent(input) ??
+    unheard(input) ??
+    laneWaits(input) ??
+    degraded(input) ??
+    flowing(input)
+  )
 }
 
 /** `/readyz`: the pipeline accepts deliveries now. */
@@ -134,6 +145,17 @@ function silent({ outbox, relay, wallMs }: VerdictInput): Verdict | undefined {
     state: 'buffering',
     line: `Kafka has confirmed nothing for ${duration(forMs)}, ${waits} messages wait`,
     reason: 'Kafka is slow to answer, or silent',
+    sinceMs: relay.sinceMs,
+  }
+}
+
+/** After a start nobody knows that messages reach Kafka until it has answered: an ok could be taken back at once. */
+function unheard({ outbox, relay, wallMs }: VerdictInput): Verdict | undefined {
+  if (relay.heard !== false) return undefined
+  return {
+    state: 'buffering',
+    line: `Kafka has not answered since the start (${duration(wallMs - relay.sinceMs)}), ${backlog(outbox)} messages wait`,
+    reason: 'Kafka has not answered yet',
     sinceMs: relay.sinceMs,
   }
 }

@@ -100,6 +100,7 @@ export class Forwarder {
     this.#held.clear()
     try {
       await this.#book.open(this.#positionsAt(link))
+      this.#parts.board.heard()
       for (;;) {
         const plan = await this.#next(link)
         if (!goesOn() || (plan !== undefined && link.isStale(this.#parts.pace.timeouts()))) return

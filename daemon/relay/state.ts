@@ -37,6 +37,8 @@ export interface RelayState {
   readonly remedy?: string
   /** Wall ms since when the reason has stood; without a reason, since the phase began. */
   readonly sinceMs: number
+  /** False until a life has begun and read its positions back for the first time since the start. */
+  readonly heard: boolean
   /** Monotonic ms of the last progress: a committed transaction, or a look that found nothing to send. */
   readonly lastProgressMs: number
   /** After this long without progress and without a reason the relay is stuck. */
@@ -90,6 +92,7 @@ export class Board {
   #phase: RelayPhase = 'stopped'
   #phaseSinceMs: number
   #trouble: Trouble | undefined
+  #heard = false
   #lastProgressMs: number
   #current: CurrentTransaction | undefined
   #held: Readonly<Partial<Record<Lane, Held>>> = {}
@@ -120,6 +123,11 @@ export class Board {
     if (phase === this.#phase) return
     this.#phase = phase
     this.#phaseSinceMs = this.#clock.monotonicMs()
+  }
+
+  /** Kafka has answered all that must be known before something is sent. */
+  heard(): void {
+    this.#heard = true
   }
 
   /** Something stands in the way; said once, until it changes. */
@@ -182,6 +190,7 @@ export class Board {
       ...(trouble === undefined ? {} : { reason: trouble.reason, waitsIn: trouble.during }),
       ...(trouble?.remedy === undefined ? {} : { remedy: trouble.remedy }),
       sinceMs: this.#clock.wallMs() - (nowMs - (trouble?.sinceMs ?? this.#phaseSinceMs)),
+      heard: this.#heard,
       lastProgressMs: idleNow ? nowMs : this.#lastProgressMs,
       ...patience,
       delivered: { ...this.#delivered },

@@ -18,6 +18,14 @@ describe('the verdict', () => {
     assert.ok(isReady(verdict) && isHealthy(verdict))
   })
 
+  it('does not say ok before Kafka has answered for the first time: it might have to take it back at once', () => {
+    const relay = relayStatus({ phase: 'opening', heard: false, sinceMs: NOW_MS - 2_000 })
+    const verdict = verdictOf(verdictInput({ relay }))
+    assert.deepEqual([verdict.state, verdict.line], ['buffering', 'Kafka has not answered since the start (2 s), 0 messages wait'])
+    assert.ok(isReady(verdict) && isHealthy(verdict))
+    assert.equal(verdictOf(verdictInput({ relay: { ...relay, heard: true } })).state, 'ok')
+  })
+
   it('log path 17: a relay that forwards nothing and knows no reason is stuck, not ok', () => {
     const relay = relayStatus({ phase: 'sending', lastProgressMs: 39_000 })
     const verdict = verdictOf(verdictInput({ relay, outbox: outboxState({}, { normal: { messages: 5 } }) }))

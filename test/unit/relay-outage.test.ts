@@ -42,6 +42,7 @@ describe('relay: outages', () => {
     const state = bench.relay.state()
     assert.equal(state.reason, 'Kafka is unreachable')
     assert.equal(state.sinceMs, since)
+    assert.equal(state.heard, false)
     assert.ok(['backing-off', 'opening'].includes(state.phase))
     assert.equal(bench.log.length, 1)
     const before = calls(bench, 'begin')
@@ -51,6 +52,7 @@ describe('relay: outages', () => {
     bench.kafka.fault = undefined
     await bench.until(() => drained(bench))
     assert.equal(bench.relay.state().reason, undefined)
+    assert.equal(bench.relay.state().heard, true)
     assert.deepEqual(texts(bench.kafka.committedRecords('device-logs')), linesUpTo(50))
     await bench.stop()
   })

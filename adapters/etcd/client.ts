@@ -78,6 +78,12 @@ export class EtcdClient implements Etcd {
     return ttl > 0 ? ttl * 1_000 : undefined
   }
 
+  async leaseRemainingMs(id: LeaseId): Promise<number | undefined> {
+    const ask = { ID: id, keys: false }
+    const { TTL } = await this.#call('look at a lease', (driver, options) => driver.leaseClient.leaseTimeToLive(ask, options))
+    return Number(TTL) > 0 ? Number(TTL) * 1_000 : undefined
+  }
+
   async revokeLease(id: LeaseId): Promise<void> {
     try {
       await this.#call('revocation of a lease', (driver, options) => driver.leaseClient.leaseRevoke({ ID: id }, options))

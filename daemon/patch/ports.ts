@@ -85,6 +85,8 @@ export interface Etcd {
   grantLease(ttlMs: number): Promise<Lease>
   /** The TTL in ms that runs from now on, or `undefined` when the lease has gone. */
   renewLease(id: LeaseId, timeoutMs: number): Promise<number | undefined>
+  /** What is left of somebody's lease, in ms, or `undefined` when it has gone. Renews nothing. */
+  leaseRemainingMs(id: LeaseId): Promise<number | undefined>
   /** Deletes the lease's keys; succeeds also when it has gone already. */
   revokeLease(id: LeaseId): Promise<void>
   /**

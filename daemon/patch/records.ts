@@ -15,6 +15,9 @@ export const keys = {
   gateways: 'gateways/',
   gateway: (id: string): string => `gateways/${id}/`,
   identity: (id: string): string => `gateways/${id}/identity`,
+  /** The identity that an operator took from the id (`edgectl fleet release`): its key still proves the old `applied`. */
+  released: (id: string): string => `gateways/${id}/released`,
+  results: (id: string): string => `gateways/${id}/results/`,
   info: (id: string): string => `gateways/${id}/info`,
   alive: (id: string): string => `gateways/${id}/alive`,
   applied: (id: string): string => `gateways/${id}/applied`,
@@ -86,6 +89,10 @@ export interface RolloutState {
   readonly retry: number
   /** The control (mod revision) that paused it: only a signed answer to it, or to a later one, resumes. */
   readonly pausedBy?: 'operator' | 'failures' | 'inconclusive' | 'lock broken'
+  /** Mod revision of the control that stood there at the pause, 0 for none: what resumes answers this one or a later one. */
+  readonly pausedAt?: number
+  /** Mod revision of the control that resumed it last: results `inconclusive` from before it pause no more. */
+  readonly resumed?: number
   /** While `rolling-back`: which boxes undo. */
   readonly undo?: 'stage' | 'all'
   /** Newest last, bounded. */
@@ -147,6 +154,15 @@ export interface Result {
   readonly at: string
   /** Devices that confirmed, refused or stayed silent, for kind `device`. */
   readonly devices?: { readonly confirmed: number; readonly refused: number; readonly silent: number }
+}
+
+/** `locks/<scope>~open/<gateway>`: it began, under this token, and has not told yet how it ended. */
+export interface OpenMarker {
+  readonly schema: 1
+  readonly gateway: string
+  readonly patch: string
+  readonly token: number
+  readonly at: string
 }
 
 /** `failures/<patch>/<n>`, n from 1 without gaps: create-only. */

@@ -20,7 +20,7 @@ import type {
   WatchTarget,
 } from '../../daemon/patch/ports.ts'
 
-export type FakeCall = 'transact' | 'list' | 'grantLease' | 'renewLease' | 'revokeLease'
+export type FakeCall = 'transact' | 'list' | 'grantLease' | 'renewLease' | 'leaseRemainingMs' | 'revokeLease'
 /** `lost-request`: nothing happened. `lost-response`: it did, and the caller gets the same failure. */
 export type FakeVerdict = 'pass' | 'lost-request' | 'lost-response' | 'denied'
 
@@ -52,7 +52,7 @@ export class FakeEtcd implements Etcd {
   minTtlMs = 2_000
   readonly #clock: Clock
   readonly #watches = new Set<Watch>()
-  readonly #leases = new Map<LeaseId, { readonly ttlMs: number; cancel: () => void }>()
+  readonly #leases = new Map<LeaseId, { readonly ttlMs: number; endsMs: number; cancel: () => void }>()
   #entries = new Map<string, Stored>()
   #compacted = 0
   #lastLease = 0
@@ -76,7 +76,7 @@ export class FakeEtcd implements Etcd {
   grantLease(ttlMs: number): Promise<Lease> {
     return this.#call('grantLease', () => {
       const lease = { id: String(++this.#lastLease), ttlMs: Math.max(this.minTtlMs, Math.ceil(ttlMs / 1_000) * 1_000) }
-      this.#leases.set(lease.id, { ttlMs: lease.ttlMs, cancel: () => undefined })
+      this.#leases.set(lease.id, { ttlMs: lease.ttlMs, endsMs: 0, cancel: () => undefined })
       this.#restart(lease.id)
       return lease
     })
@@ -84,6 +84,13 @@ export class FakeEtcd implements Etcd {
 
   renewLease(id: LeaseId): Promise<number | undefined> {
     return this.#call('renewLease', () => (this.#restart(id) ? this.#leases.get(id)?.ttlMs : undefined))
+  }
+
+  leaseRemainingMs(id: LeaseId): Promise<number | undefined> {
+    return this.#call('leaseRemainingMs', () => {
+      const lease = this.#leases.get(id)
+      return lease && lease.endsMs - this.#clock.monotonicMs()
+    })
   }
 
   revokeLease(id: LeaseId): Promise<void> {
@@ -195,8 +202,10 @@ export class FakeEtcd implements Etcd {
   #restart(id: LeaseId): boolean {
     const lease = this.#leases.get(id)
     lease?.cancel()
-    if (lease !== undefined) lease.cancel = this.#clock.after(lease.ttlMs, () => this.expire(id))
-    return lease !== undefined
+    if (lease === undefined) return false
+    lease.endsMs = this.#clock.monotonicMs() + lease.ttlMs
+    lease.cancel = this.#clock.after(lease.ttlMs, () => this.expire(id))
+    return true
   }
 
   #hint({ onHint }: Watch): void {

@@ -8,6 +8,7 @@ import { GatewayError, messageOf } from '../daemon/errors.ts'
 import { LANES } from '../daemon/ports.ts'
 import type { Lane, LaneState } from '../daemon/ports.ts'
 import { isDamage, isDiskFull, isLocked } from './damage.ts'
+import { answerMemory } from './memory-table.ts'
 import { OUTBOX_FILE } from './opening.ts'
 import type { OpenStore } from './opening.ts'
 import type { CommitRequest, Now, Question, ReadAnswer, Report, Request, WorkerStart, WorkerState } from './protocol.ts'
@@ -16,6 +17,7 @@ import { checkpoint, Upkeep } from './upkeep.ts'
 
 const NOTE_MS = 60_000
 
+type MemoryQuestion = Extract<Question, { kind: 'remember' | 'recall' }>
 type Ask = Extract<Request, { kind: 'ask' }>
 
 export class Desk {
@@ -113,6 +115,7 @@ export class Desk {
 
   #tryAsk({ id, question }: Ask): boolean {
     if (question.kind === 'stop') return true
+    if (question.kind === 'remember' || question.kind === 'recall') return this.#askMemory(id, question)
     const answer = this.#tolerate(() => ({ value: this.#store.engine.answer(question, () => this.#afterWrite()) }))
     if (answer === undefined) return false
     if (changes(question)) this.#afterWrite()
@@ -121,6 +124,12 @@ export class Desk {
       question.kind === 'read' ? handedOver(answer.value as ReadAnswer | undefined) : [],
     )
     if (question.kind === 'advance') this.#retry(question.now)
+    return true
+  }
+
+  /** Answered at once, also on a full disk: a journal that waits in silence would hang its patch. */
+  #askMemory(id: number, question: MemoryQuestion): true {
+    this.#say({ kind: 'answer', id, value: answerMemory(this.#store.state, question), state: this.state() })
     return true
   }
 

@@ -21,6 +21,9 @@ import type { OutboxSettings } from './settings.ts'
 import { totalsOf } from './totals.ts'
 import { Transactions } from './transaction.ts'
 
+/** What is asked of `outbox.db`. */
+export type EngineQuestion = Exclude<Question, { kind: 'stop' | 'remember' | 'recall' }>
+
 export class Engine {
   readonly db: Database
   readonly transactions: Transactions
@@ -83,8 +86,8 @@ export class Engine {
     return this.appender.retry(now)
   }
 
-  /** Answers all but `stop`. `between` runs after each transaction of a long answer. */
-  answer(question: Exclude<Question, { kind: 'stop' }>, between: () => void): unknown {
+  /** `between` runs after each transaction of a long answer. */
+  answer(question: EngineQuestion, between: () => void): unknown {
     switch (question.kind) {
       case 'read':
         return this.#read(question.lane, question.position, question.maxBytes)

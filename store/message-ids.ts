@@ -3,6 +3,8 @@
  *
  * 16 bytes of id, 4 of time and 8 of table an id: 28 MB for a million. It starts small and doubles.
  */
+import type { StoredIds } from './protocol.ts'
+
 export const ID_BYTES = 16
 const ID_WORDS = 4
 const FIRST_CAPACITY = 1024
@@ -132,4 +134,14 @@ function wordsOf(id: Uint8Array): Uint32Array {
   if (id.length !== ID_BYTES) throw new RangeError(`a message id has ${ID_BYTES} bytes, not ${id.length}`)
   if (id.byteOffset % ID_WORDS === 0) return new Uint32Array(id.buffer, id.byteOffset, ID_WORDS)
   return new Uint32Array(id.slice().buffer)
+}
+
+/** Undefined without a dedupe window. */
+export function loadIds(limits: IdLimits | undefined, stored: readonly StoredIds[], nowMs: number): MessageIds | undefined {
+  if (limits === undefined) return undefined
+  const loaded = new MessageIds(limits)
+  for (const { ageMs, ids } of stored) {
+    for (let at = 0; at < ids.length; at += ID_BYTES) loaded.add(ids.subarray(at, at + ID_BYTES), nowMs - ageMs)
+  }
+  return loaded
 }

@@ -6,6 +6,7 @@
  */
 import type { Clock, Random } from '../daemon/clock.ts'
 import type { Component } from '../daemon/component.ts'
+import type { Memory } from '../daemon/patch/memory.ts'
 import { GatewayError } from '../daemon/errors.ts'
 import { LANES } from '../daemon/ports.ts'
 import type {
@@ -30,8 +31,9 @@ import { autoDelayMs, diskKind } from './disk.ts'
 import { Exchanges } from './exchanges.ts'
 import { decodeGroup } from './frames.ts'
 import { Link } from './link.ts'
-import { ID_BYTES, MessageIds } from './message-ids.ts'
-import type { Notice, StoredIds, ReadAnswer, WorkerState } from './protocol.ts'
+import { WorkerMemory } from './memory.ts'
+import { loadIds, MessageIds } from './message-ids.ts'
+import type { Notice, ReadAnswer, WorkerState } from './protocol.ts'
 import type { OutboxSettings } from './settings.ts'
 import { storedLetter } from './stored-letter.ts'
 
@@ -66,6 +68,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   readonly ended: Promise<never>
   readonly ledger: Ledger
   readonly deadLetters: DeadLetters
+  readonly memory: Memory
   readonly #parts: OutboxParts
   readonly #queue: CommitQueue
   readonly #appendListeners = new Set<() => void>()
@@ -95,6 +98,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
     // Whoever watches `ended` sees the reason; a rejection that nobody watches must not be a second failure.
     this.ended.catch(() => undefined)
     this.ledger = { totals: () => this.#totals(), lines: (limit) => this.#open.ask({ kind: 'lines', limit }) }
+    this.memory = new WorkerMemory((question) => this.#open.ask(question))
     this.deadLetters = {
       list: async (limit) => (await this.#open.ask({ kind: 'letters', limit })).map(storedLetter),
       show: async (id) => {
@@ -132,7 +136,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
     this.#queue.limits = commitLimits(this.#settings, dataDir)
     for (const notice of ready.notices) this.#tell(notice)
     for (const exchange of ready.exchanges) this.#addExchange(exchange)
-    this.#ids = loadIds(this.#settings, ready.ids, clock.bootMs())
+    this.#ids = loadIds(this.#settings.dedupe, ready.ids, clock.bootMs())
     this.#tick()
   }
 
@@ -324,15 +328,6 @@ async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal, 
 
 function commitLimits({ commit }: OutboxSettings, directory: string): { maxDelayMs: number; maxBytes: number } {
   return { maxDelayMs: commit.maxDelayMs === 'auto' ? autoDelayMs(diskKind(directory)) : commit.maxDelayMs, maxBytes: commit.maxBytes }
-}
-
-function loadIds(settings: OutboxSettings, stored: readonly StoredIds[], nowMs: number): MessageIds | undefined {
-  if (settings.dedupe === undefined) return undefined
-  const ids = new MessageIds(settings.dedupe)
-  for (const { ageMs, ids: bytes } of stored) {
-    for (let at = 0; at < bytes.length; at += ID_BYTES) ids.add(bytes.subarray(at, at + ID_BYTES), nowMs - ageMs)
-  }
-  return ids
 }
 
 function storedMessages(answer: ReadAnswer): Stored[] {

@@ -52,6 +52,8 @@ export type Question =
   | { readonly kind: 'letter'; readonly letter: number }
   | { readonly kind: 'retry'; readonly letter: number; readonly now: Now }
   | { readonly kind: 'drop'; readonly letter: number }
+  | { readonly kind: 'remember'; readonly changes: readonly Rewrite[] }
+  | { readonly kind: 'recall'; readonly prefix: string }
   | { readonly kind: 'stop'; readonly now: Now }
 
 export type Request =
@@ -122,7 +124,12 @@ export interface Notice {
   readonly text: string
 }
 
-/** The worker has ended with it: what can be waited for, it waits for itself. */
+/** Of the patch path's memory: key and JSON text. */
+export type Remembered = readonly [key: string, text: string]
+/** Without a text the key is deleted. */
+export type Rewrite = readonly [key: string, text: string | undefined]
+
+/** Of a `fatal` report: the worker has ended with it. */
 export interface WireError {
   readonly kind: ErrorKind
   readonly message: string
@@ -168,5 +175,8 @@ export type Answers = {
   letter: WireLetter | undefined
   retry: boolean
   drop: boolean
+  /** Why nothing was changed; undefined when all of it is durable. */
+  remember: WireError | undefined
+  recall: readonly Remembered[]
   stop: undefined
 }

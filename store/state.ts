@@ -8,11 +8,16 @@ import BetterSqlite from 'better-sqlite3'
 import type { Database } from 'better-sqlite3'
 import { messageOf } from '../daemon/errors.ts'
 import { DamagedFile, isDamage } from './damage.ts'
+import { recall, remember } from './memory-table.ts'
+import type { Remembered, Rewrite } from './protocol.ts'
 import { APPLICATION_ID } from './schema.ts'
 
 export const STATE_FILE = 'state.db'
-const SCHEMA = 'CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;'
-const VERSION = 1
+/** Step n takes a file from version n to n + 1. Tables are only added: the release before opens the file as its own. */
+const STEPS: readonly string[] = [
+  'CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;',
+  'CREATE TABLE memory (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;',
+]
 
 /** What the outbox held at some recent moment, for the statement of a loss. */
 export interface OutboxNote {
@@ -57,6 +62,14 @@ export class StateFile {
     this.#set('outbox', note)
   }
 
+  remember(changes: readonly Rewrite[]): void {
+    remember(this.#db, changes)
+  }
+
+  recall(prefix: string): Remembered[] {
+    return recall(this.#db, prefix)
+  }
+
   close(): void {
     this.#db.close()
   }
@@ -83,7 +96,9 @@ export function openState(directory: string, stamp: string, tell: (text: string)
     const aside = join(directory, `state.corrupt-${stamp}`)
     renameSync(path, aside)
     if (existsSync(`${path}-journal`)) renameSync(`${path}-journal`, `${aside}-journal`)
-    tell(`state.db was damaged (${messageOf(error)}) and is set aside as ${aside}; a new one was made`)
+    tell(
+      `state.db was damaged (${messageOf(error)}) and is set aside as ${aside}; a new one was made. Patches and layers that it held are not in force until etcd answers and they are applied anew`,
+    )
     return new StateFile(openChecked(path))
   }
 }
@@ -94,12 +109,7 @@ function openChecked(path: string): Database {
     if (db.pragma('application_id', { simple: true }) === 0) db.pragma(`application_id = ${APPLICATION_ID}`)
     db.pragma('journal_mode = TRUNCATE')
     db.pragma('synchronous = EXTRA')
-    if ((db.pragma('user_version', { simple: true }) as number) < VERSION) {
-      db.transaction(() => {
-        db.exec(SCHEMA)
-        db.pragma(`user_version = ${VERSION}`)
-      }).immediate()
-    }
+    migrate(db)
     const verdict = db.pragma('quick_check', { simple: true })
     if (verdict !== 'ok') throw new DamagedFile(String(verdict))
     return db
@@ -107,4 +117,14 @@ function openChecked(path: string): Database {
     db.close()
     throw error
   }
+}
+
+/** A file of a newer release has more tables, and is used as it is. */
+function migrate(db: Database): void {
+  const version = db.pragma('user_version', { simple: true }) as number
+  if (version >= STEPS.length) return
+  db.transaction(() => {
+    db.exec(STEPS.slice(version).join(''))
+    db.pragma(`user_version = ${STEPS.length}`)
+  }).immediate()
 }

@@ -1,0 +1,168 @@
+/** From what stands in etcd to one typed view for each rollout. What nobody can read is left out, and said. */
+import type { KeyValue } from '../ports.ts'
+import type { Patch } from '../document.ts'
+import { keys } from '../records.ts'
+import type { Control, Failure, Result, RolloutState } from '../records.ts'
+import type { Snapshot } from './snapshot.ts'
+import { readCohort, readFailure, readPlace, readResult, readState } from './values.ts'
+import type { Place } from './values.ts'
+import type { ControlSeen, OtherRollout, SpecSeen } from './view.ts'
+
+/** How a spec and a control become trusted; signatures are checked behind it. Neither ever throws. */
+export interface RolloutReader {
+  spec(id: string, value: Uint8Array): SpecSeen
+  control(patch: Patch, value: Uint8Array): { readonly control: Control; readonly signed: boolean } | { readonly bad: string }
+}
+
+export interface FleetBox {
+  readonly gateway: string
+  readonly place: Place | undefined
+  readonly alive: KeyValue | undefined
+  /** By patch. */
+  readonly results: ReadonlyMap<string, { readonly result: Result; readonly mod: number }>
+}
+
+export interface FleetRollout {
+  readonly id: string
+  readonly spec: SpecSeen
+  readonly specMod: number
+  readonly control: ControlSeen
+  readonly state: RolloutState | undefined
+  readonly stateMod: number
+  readonly cohorts: ReadonlyMap<number, readonly string[]>
+  readonly spoiled: readonly string[]
+  readonly failures: ReadonlyMap<number, Failure | undefined>
+}
+
+export interface Fleet {
+  readonly revision: number
+  readonly boxes: ReadonlyMap<string, FleetBox>
+  /** In the order in which they are decided: by channel and sequence. */
+  readonly rollouts: readonly FleetRollout[]
+  /** Of all patches, also of those whose spec has gone. */
+  readonly others: ReadonlyMap<string, OtherRollout>
+  /** Keys that were left out, and why. */
+  readonly unreadable: ReadonlyMap<string, string>
+}
+
+const NO_CONTROL: Control = { schema: 1, state: 'active' }
+
+export function readFleet({ revision, parts }: Snapshot, reader: RolloutReader): Fleet {
+  const unreadable = new Map<string, string>()
+  const boxes = readBoxes(parts.gateways, unreadable)
+  const byPatch = groupByPatch([parts.rollouts, parts.failures])
+  const rollouts = [...parts.patches.values()].flatMap((entry) => {
+    const id = /^patches\/([^/]+)\/spec$/.exec(entry.key)?.[1]
+    if (id === undefined) return []
+    const control = parts.patches.get(keys.control(id))
+    return readRollout(id, entry, control, byPatch.get(id) ?? [], reader, unreadable) ?? []
+  })
+  return { revision, boxes, rollouts: rollouts.sort(inOrder), others: othersOf(rollouts, parts.rollouts), unreadable }
+}
+
+function inOrder(left: FleetRollout, right: FleetRollout): number {
+  const place = ({ spec, id }: FleetRollout): readonly [string, number, string] =>
+    'patch' in spec ? [spec.patch.channel, spec.patch.sequence, id] : ['', 0, id]
+  const [one, other] = [place(left), place(right)]
+  return compare(one[0], other[0]) || one[1] - other[1] || compare(one[2], other[2])
+}
+
+function compare(left: string, right: string): number {
+  if (left === right) return 0
+  return left < right ? -1 : 1
+}
+
+function groupByPatch(parts: readonly ReadonlyMap<string, KeyValue>[]): ReadonlyMap<string, KeyValue[]> {
+  const groups = new Map<string, KeyValue[]>()
+  for (const entry of parts.flatMap((part) => [...part.values()])) {
+    const id = entry.key.split('/')[1] ?? ''
+    const group = groups.get(id) ?? []
+    groups.set(id, group)
+    group.push(entry)
+  }
+  return groups
+}
+
+function readBoxes(entries: ReadonlyMap<string, KeyValue>, unreadable: Map<string, string>): Map<string, FleetBox> {
+  const boxes = new Map<string, FleetBox & { results: Map<string, { result: Result; mod: number }> }>()
+  for (const entry of entries.values()) {
+    const [, gateway = '', what, patch, ...more] = entry.key.split('/')
+    const box = boxes.get(gateway) ?? { gateway, place: undefined, alive: undefined, results: new Map() }
+    boxes.set(gateway, box)
+    if (what === 'alive' && patch === undefined) boxes.set(gateway, { ...box, alive: entry })
+    else if (what === 'info' && patch === undefined) boxes.set(gateway, { ...box, place: noted(entry, readPlace(entry), unreadable) })
+    else if (what === 'results' && patch !== undefined && more.length === 0) {
+      const result = noted(entry, readResult(entry), unreadable)
+      if (result !== undefined) box.results.set(patch, { result, mod: entry.modRevision })
+    }
+  }
+  return boxes
+}
+
+function noted<T>({ key }: KeyValue, value: T | undefined, unreadable: Map<string, string>): T | undefined {
+  if (value === undefined) unreadable.set(key, 'it is not what a gateway writes')
+  return value
+}
+
+function readRollout(
+  id: string,
+  spec: KeyValue,
+  control: KeyValue | undefined,
+  entries: readonly KeyValue[],
+  reader: RolloutReader,
+  unreadable: Map<string, string>,
+): FleetRollout | undefined {
+  const stateEntry = entries.find(({ key }) => key === keys.rolloutState(id))
+  const state = stateEntry && noted(stateEntry, readState(stateEntry), unreadable)
+  // A state that nobody can read may have been `paused`: better to stand still than to begin anew.
+  if (stateEntry !== undefined && state === undefined) return undefined
+  const seen = readSpec(id, spec, reader)
+  const cohorts = new Map<number, readonly string[]>()
+  const spoiled: string[] = []
+  const failures = new Map<number, Failure | undefined>()
+  for (const entry of entries) {
+    const [part, , name, number] = entry.key.split('/')
+    if (part === 'failures' && /^[1-9]\d{0,8}$/.test(name ?? '')) failures.set(Number(name), noted(entry, readFailure(entry), unreadable))
+    if (part !== 'rollouts' || name !== 'cohorts' || !/^\d{1,4}$/.test(number ?? '')) continue
+    const cohort = noted(entry, readCohort(entry), unreadable)
+    if (cohort === undefined) spoiled.push(entry.key)
+    else cohorts.set(Number(number), cohort)
+  }
+  const rest = { id, specMod: spec.modRevision, state, stateMod: stateEntry?.modRevision ?? 0, cohorts, spoiled, failures }
+  return { ...rest, spec: seen, control: readControl(seen, control, reader, unreadable) }
+}
+
+function readSpec(id: string, entry: KeyValue, reader: RolloutReader): SpecSeen {
+  const seen = reader.spec(id, entry.value)
+  if ('refused' in seen) return seen
+  const refused = (reason: string): SpecSeen => ({ refused: reason, digest: seen.digest })
+  if (entry.modRevision !== entry.createRevision) return refused('it was changed after it was made: push a new patch with a new id')
+  if (seen.patch.id !== id) return refused(`it calls itself ${seen.patch.id}, but stands under ${id}`)
+  // `~` marks the keys that are not a queue: the controller's lock, and who has something open.
+  if (seen.patch.rollout.concurrency.scope.includes('~')) return refused('concurrency.scope must not contain "~"')
+  return seen
+}
+
+function readControl(spec: SpecSeen, entry: KeyValue | undefined, reader: RolloutReader, unreadable: Map<string, string>): ControlSeen {
+  if (entry === undefined || 'refused' in spec) return { mod: entry?.modRevision ?? 0, control: NO_CONTROL, signed: false }
+  const seen = reader.control(spec.patch, entry.value)
+  if ('control' in seen) return { mod: entry.modRevision, ...seen }
+  unreadable.set(entry.key, seen.bad)
+  return { mod: entry.modRevision, control: NO_CONTROL, signed: false }
+}
+
+function othersOf(rollouts: readonly FleetRollout[], entries: ReadonlyMap<string, KeyValue>): ReadonlyMap<string, OtherRollout> {
+  const others = new Map<string, OtherRollout>()
+  for (const entry of entries.values()) {
+    const id = /^rollouts\/([^/]+)\/state$/.exec(entry.key)?.[1]
+    const state = id === undefined ? undefined : readState(entry)
+    if (id === undefined || state === undefined) continue
+    others.set(id, { id, channel: '', sequence: 0, supersedes: [], phase: state.phase, stage: state.stage })
+  }
+  for (const { id, spec, state } of rollouts) {
+    if (!('patch' in spec)) continue
+    const { channel, sequence, supersedes } = spec.patch
+    others.set(id, { id, channel, sequence, supersedes, phase: state?.phase ?? 'waiting', stage: state?.stage ?? -1 })
+  }
+  return others
+}

@@ -89,8 +89,9 @@ export class Authenticator {
     return this.#access.value.mayPublishForOthers(subject, topic) ? 'any' : 'own'
   }
 
-  maySubscribe(device: InboundDevice, filter: string): boolean {
-    return this.#access === undefined || this.#access.value.maySubscribe(this.#subjectOf(device), filter)
+  /** `undefined` without an access list. */
+  maySubscribe(device: InboundDevice, filter: string): boolean | undefined {
+    return this.#access?.value.maySubscribe(this.#subjectOf(device), filter)
   }
 
   /** Without a password file nobody has checked the user name of a CONNECT: anybody could call himself admin. */

@@ -291,7 +291,6 @@ export class Inbound {
     this.#bytes += delivery.cost
     this.#shared.budget.pending += delivery.cost
     if (ack !== Ack.NONE) this.#queue.push(delivery)
-    this.#shared.tally.offered++
     this.#shared.intake.offer(delivery)
   }
 

@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream'
+import type { DeviceSetting } from '../../daemon/ports.ts'
 
 interface Client {
   readonly id: string
@@ -14,16 +15,18 @@ const PLACEHOLDER: Subscription = { topic: '-', qos: 0 }
 
 /**
  * What the broker remembers of persistent sessions (3.1.1 section 3.1.2.4): their subscriptions, of the latest
- * clients only. No message, no will and no retained message is kept in memory: messages go to the outbox, wills are
- * offered when they are due, and nothing is queued for a device that is away. (The broker's own memory store has no
+ * clients only. No message and no will is kept here, and nothing that devices retain: messages go to the outbox, wills
+ * are offered when they are due, and nothing is queued for a device that is away (it finds the settings that hold then). (The broker's own memory store has no
  * bound, and publishes the wills of living devices when the wall clock jumps.)
  */
 export class Sessions {
   readonly #max: number
+  readonly #settings: { matching(filter: string): Iterable<DeviceSetting> }
   readonly #sessions = new Map<string, Subscriptions>()
 
-  constructor(sessionsMax: number) {
+  constructor(sessionsMax: number, settings: { matching(filter: string): Iterable<DeviceSetting> }) {
     this.#max = sessionsMax
+    this.#settings = settings
   }
 
   async setup(): Promise<void> {}
@@ -58,8 +61,10 @@ export class Sessions {
     return Readable.from([])
   }
 
-  createRetainedStreamCombi(): Readable {
-    return Readable.from([])
+  /** The gateway's settings for devices, at SUBSCRIBE; each once, however many filters match it. */
+  createRetainedStreamCombi(filters: readonly string[]): Readable {
+    const found = new Set(filters.flatMap((filter) => [...this.#settings.matching(filter)]))
+    return Readable.from([...found].map(({ topic, payload }) => ({ cmd: 'publish', qos: 1, retain: true, topic, payload })))
   }
 
   async outgoingEnqueue(): Promise<void> {}

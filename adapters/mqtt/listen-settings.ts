@@ -36,7 +36,7 @@ export interface ListenSettings {
   readonly inFlightPerConnection: { readonly messages: number; readonly bytes: number }
   /** The same for the whole listener, bytes; includes packets that have come only in part. */
   readonly inFlightBytes: number
-  /** Topic filters that a device may subscribe to; none without it. `$SYS` is never granted. */
+  /** Topic filters that a device may subscribe to; without it those of its own settings, or what the access list grants. */
   readonly allowSubscribe?: (device: { readonly clientId: string; readonly identity: string | undefined }, filter: string) => boolean
 }
 

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type { Clock } from '../../daemon/clock.ts'
 import { messageOf } from '../../daemon/errors.ts'
-import type { Intake, Log, Source, SourceState } from '../../daemon/ports.ts'
+import type { DevicePublisher, Intake, Log, Source, SourceState } from '../../daemon/ports.ts'
 import { Authenticator, ReturnCode } from './listen-auth.ts'
 import { Broker } from './listen-broker.ts'
 import { Budget } from './listen-budget.ts'
@@ -9,13 +9,14 @@ import { Claims } from './listen-claims.ts'
 import { Connection, type ConnectionOwner } from './listen-connection.ts'
 import { Tally, type Ending, type ListenCounters, type Refusal } from './listen-counters.ts'
 import { HELD_MAX_MS, overdue } from './listen-deadlines.ts'
+import { ListenDevices, readRule } from './listen-devices.ts'
 import { Exchanges, type ExchangeStore } from './listen-exchanges.ts'
 import { Fullness } from './listen-fullness.ts'
 import { Gate } from './listen-gate.ts'
 import type { InboundShared } from './listen-inbound.ts'
 import { addressOf, type ListenSettings } from './listen-settings.ts'
 import { stillTrusted } from './tls-chain.ts'
-import { tlsFiles, type TlsMaterial } from './tls.ts'
+import { sameBytes as same, tlsFiles, type TlsMaterial } from './tls.ts'
 import type { WatchedFiles } from './tls-files.ts'
 
 export interface MqttListenerOptions {
@@ -45,6 +46,7 @@ export class MqttListener implements Source {
   readonly #connections = new Set<Connection>()
   readonly #fullness = new Fullness()
   readonly #claims: Claims
+  readonly #devices: ListenDevices
   #toFlush: Connection[] = []
   #tls: WatchedFiles<TlsMaterial> | undefined
   #broker: Broker | undefined
@@ -62,6 +64,7 @@ export class MqttListener implements Source {
     this.#tally = new Tally(name, clock, log)
     this.#auth = new Authenticator(name, settings.auth, clock, log)
     this.#budget = new Budget(settings.inFlightBytes)
+    this.#devices = new ListenDevices(name, this.#tally, readRule(this.#auth, settings.allowSubscribe))
     this.#exchanges = new Exchanges(options.exchanges)
     this.#claims = new Claims(settings.maxConnections, this.#auth, this.#tally, this.#exchanges)
     this.#status = { state: 'down', reason: 'not started', sinceMs: clock.wallMs() }
@@ -84,6 +87,11 @@ export class MqttListener implements Source {
     return this.#gate?.port ?? 0
   }
 
+  /** Settings for the devices of this listener. */
+  get devices(): DevicePublisher {
+    return this.#devices
+  }
+
   hold(reason: string): void {
     if (this.#stopping !== undefined) return
     this.#fullness.begin(reason, this.#options.clock.monotonicMs())
@@ -99,7 +107,8 @@ export class MqttListener implements Source {
 
   state(): SourceState {
     const { refused } = this.#tally.view()
-    return { name: this.name, kind: 'listen', ...this.#status, connections: this.#claims.size, refused, notices: [] }
+    const answers = this.#devices.answers.counts()
+    return { name: this.name, kind: 'listen', ...this.#status, connections: this.#claims.size, refused, answers, notices: [] }
   }
 
   counters(): ListenCounters {
@@ -120,6 +129,7 @@ export class MqttListener implements Source {
     this.#owner = this.#makeOwner(intake)
     this.#broker = this.#makeBroker()
     await this.#broker.start()
+    this.#devices.forward = (setting) => this.#broker?.forward(setting)
     this.#gate = new Gate({
       address,
       clock,
@@ -140,7 +150,7 @@ export class MqttListener implements Source {
     const auth = this.#auth
     const shared: InboundShared = {
       source: name,
-      intake,
+      intake: this.#devices.before(intake, this.#tally),
       budget: this.#budget,
       exchanges: this.#exchanges,
       tally: this.#tally,
@@ -175,9 +185,12 @@ export class MqttListener implements Source {
           connection.expectEnd('refused')
           this.#tally.refuse('protocol-version', `it speaks MQTT protocol level ${version}, this listener 4 (3.1.1)`, connection.peer)
         },
-        maySubscribe: (connection, filter) => this.#maySubscribe(connection, filter),
+        maySubscribe: ({ device }, filter) => device !== undefined && this.#devices.maySubscribe(device, filter),
+        mayReceive: ({ device }, topic) => device !== undefined && this.#devices.mayReceive(device, topic),
+        ready: (connection) => this.#devices.came(connection),
         failed: (error) => log.error({ listener: name, reason: messageOf(error) }, 'the MQTT broker library reports an error'),
       },
+      this.#devices.settings,
       settings.maxConnections * 2,
     )
   }
@@ -207,15 +220,9 @@ export class MqttListener implements Source {
     connection.end('refused')
   }
 
-  #maySubscribe(connection: Connection, filter: string): boolean {
-    const { device } = connection
-    const { allowSubscribe } = this.#options.settings
-    if (device === undefined || allowSubscribe === undefined || filter.startsWith('$')) return false
-    return allowSubscribe(device, filter) && this.#auth.maySubscribe(device, filter)
-  }
-
   #ended(connection: Connection, reason: Ending, detail: string | undefined): void {
     this.#tally.end(reason, detail, connection.peer)
+    this.#devices.left(connection)
     this.#claims.leave(connection)
   }
 
@@ -330,10 +337,6 @@ export class MqttListener implements Source {
     const sinceMs = same ? this.#status.sinceMs : this.#options.clock.wallMs()
     this.#status = { state, sinceMs, ...(reason === undefined ? {} : { reason }) }
   }
-}
-
-function same(a: Buffer | undefined, b: Buffer | undefined): boolean {
-  return a === undefined || b === undefined ? a === b : a.equals(b)
 }
 
 function pause(clock: Clock, ms: number): Promise<void> {

@@ -75,3 +75,7 @@ function plainReason(message: string): string {
   if (/DECODER|no start line|unsupported/i.test(message)) return 'the key file holds no PEM key that can be read without a passphrase'
   return message
 }
+
+export function sameBytes(a: Buffer | undefined, b: Buffer | undefined): boolean {
+  return a === undefined || b === undefined ? a === b : a.equals(b)
+}

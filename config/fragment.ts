@@ -45,14 +45,18 @@ interface Reading {
   readonly source: string
   readonly document: Document.Parsed
   readonly lines: LineCounter
-  readonly environment: Environment
+  /** Undefined: `${…}` is text like any other. */
+  readonly environment: Environment | undefined
   readonly problems: Problem[]
   readonly places: Map<string, Place>
   nodes: number
 }
 
-/** Parses one YAML 1.2 document whose root is a map. An empty text is an empty map. Never throws. */
-export function parseFragment(source: string, text: string, environment: Environment): FragmentResult {
+/**
+ * Parses one YAML 1.2 document whose root is a map. An empty text is an empty map. Never throws. Without an
+ * `environment` nothing is interpolated (a patch means the same on every box).
+ */
+export function parseFragment(source: string, text: string, environment: Environment | undefined): FragmentResult {
   const lines = new LineCounter()
   const documents = parseDocuments(text, lines)
   if (documents === undefined) {
@@ -117,7 +121,8 @@ function readRoot(reading: Reading, contents: ParsedNode | null): FragmentResult
   const value = empty ? objectOf([]) : readNode(reading, contents, [], undefined)
   if (isFull(reading)) return { fragment: undefined, problems: reading.problems }
   if (isObject(value)) return { fragment: fragmentOf(reading.source, value, reading.places), problems: reading.problems }
-  complain(reading, contents?.range[0] ?? 0, [], 'the file must hold keys and values; write for example "gateway: { id: gw-001 }"')
+  const example = reading.environment === undefined ? '"kind: config"' : '"gateway: { id: gw-001 }"'
+  complain(reading, contents?.range[0] ?? 0, [], `the file must hold keys and values; write for example ${example}`)
   return { fragment: undefined, problems: reading.problems }
 }
 
@@ -177,7 +182,8 @@ function readAlias(reading: Reading, node: ParsedNode, path: Path, keyOrigin: Or
 
 function readScalar(reading: Reading, node: Scalar.Parsed, path: Path): Json {
   const { value } = node
-  if (typeof value === 'string' && hasReference(value)) return readReference(reading, node, value, path)
+  if (typeof value === 'string' && reading.environment !== undefined && hasReference(value))
+    return readReference(reading, reading.environment, node, value, path)
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return value
   if (typeof value === 'number' && Number.isFinite(value)) return value
   return refuse(
@@ -188,8 +194,8 @@ function readScalar(reading: Reading, node: Scalar.Parsed, path: Path): Json {
   )
 }
 
-function readReference(reading: Reading, node: Scalar.Parsed, text: string, path: Path): Json {
-  const result = interpolate(text, reading.environment)
+function readReference(reading: Reading, environment: Environment, node: Scalar.Parsed, text: string, path: Path): Json {
+  const result = interpolate(text, environment)
   if (result instanceof Wrong) return refuse(reading, originAt(reading, node.range[0]), path, result.message)
   return node.type === Scalar.PLAIN ? plainValue(result) : result
 }

@@ -1,17 +1,28 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
+import { patchSchemas } from './patch/schema.ts'
 import { configSchema } from './schema.ts'
 
-/** Where the generated file stands. */
+/** Where the generated files stand. */
 export const SCHEMA_PATH = fileURLToPath(new URL('edge-gateway.schema.json', import.meta.url))
+export const PATCH_SCHEMA_PATH = fileURLToPath(new URL('patch.schema.json', import.meta.url))
 
 /** JSON Schema (draft 7, which editors know best) of the config file, as text. */
 export function jsonSchemaText(): string {
-  const schema = z.toJSONSchema(configSchema, { io: 'input', target: 'draft-7', override: addExample })
+  return textOf(configSchema, 'Edge gateway configuration')
+}
+
+/** The same of the patch document. */
+export function patchSchemaText(): string {
+  const { config, files, device } = patchSchemas
+  return textOf(z.discriminatedUnion('kind', [config, files, device]), 'Edge gateway patch')
+}
+
+function textOf(type: z.ZodType, title: string): string {
+  const schema = z.toJSONSchema(type, { io: 'input', target: 'draft-7', override: addExample })
   const { $schema, ...rest } = schema
-  const titled = { $schema, title: 'Edge gateway configuration', ...rest }
-  return `${JSON.stringify(titled, null, 2)}\n`
+  return `${JSON.stringify({ $schema, title, ...rest }, null, 2)}\n`
 }
 
 /** zod leaves out `examples` of what it transforms; ours travel as `example`. */
@@ -21,13 +32,18 @@ function addExample({ jsonSchema }: { jsonSchema: { [key: string]: unknown } }):
   delete jsonSchema['example']
 }
 
-/** Writes the file, or with `--check` says whether it is up to date. */
+/** Writes the files, or with `--check` says whether they are up to date. */
 function main(): void {
-  const text = jsonSchemaText()
-  if (!process.argv.includes('--check')) writeFileSync(SCHEMA_PATH, text)
-  else if (readFileSync(SCHEMA_PATH, 'utf8') !== text) {
-    process.stderr.write('config/edge-gateway.schema.json is out of date; run npm run schema\n')
-    process.exitCode = 1
+  const files: readonly (readonly [string, string])[] = [
+    [SCHEMA_PATH, jsonSchemaText()],
+    [PATCH_SCHEMA_PATH, patchSchemaText()],
+  ]
+  for (const [path, text] of files) {
+    if (!process.argv.includes('--check')) writeFileSync(path, text)
+    else if (readFileSync(path, 'utf8') !== text) {
+      process.stderr.write(`${path} is out of date; run npm run schema\n`)
+      process.exitCode = 1
+    }
   }
 }
 

@@ -12,7 +12,8 @@ const timezone = scalar(
   { type: 'string' },
 )
 
-function isTimezone(name: string): boolean {
+/** True for an IANA name that this runtime's tables have. */
+export function isTimezone(name: string): boolean {
   try {
     return new Intl.DateTimeFormat('en', { timeZone: name }).resolvedOptions().timeZone !== '' && !/^[+-]/.test(name)
   } catch {

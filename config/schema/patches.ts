@@ -41,7 +41,8 @@ const trustedKeySchema = z.strictObject({
   }),
 })
 
-const unitName = scalar(
+/** Name of a systemd unit that patches may touch. */
+export const unitName = scalar(
   (value) => {
     if (typeof value === 'string' && /^[A-Za-z0-9:_.@-]{1,240}\.(service|socket|timer|path|target)$/.test(value)) return value
     return new Wrong(`${shown(value)} is no systemd unit; write for example app.service`)

@@ -11,6 +11,7 @@ import type { Socket } from 'node:net'
 import { MqttClient } from 'mqtt'
 import type { IClientOptions, IConnackPacket, IPublishPacket, ISubscriptionMap } from 'mqtt'
 import type { Clock } from '../../daemon/clock.ts'
+import { GatewayError } from '../../daemon/errors.ts'
 import { AckQueue } from './connect-acks.ts'
 import { PendingDelivery } from './connect-delivery.ts'
 import type { DeliveryOwner, InFlight } from './connect-delivery.ts'
@@ -121,6 +122,17 @@ export class Link implements DeliveryOwner {
       this.#client.subscribe(wanted, { qos: 1 }, (error, _subscriptions, packet) => {
         if (packet !== undefined) resolve(packet.granted as number[])
         else reject(error ?? new Error('no SUBACK'))
+      })
+    })
+  }
+
+  /** Retained, QoS 1. Resolves at PUBACK, rejects with `rejected` when the broker refuses it (MQTT 5 only). */
+  publish(topic: string, payload: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#client.publish(topic, Buffer.from(payload), { qos: 1, retain: true }, (error) => {
+        if (error)
+          reject(new GatewayError('rejected', `${this.broker.url} refuses settings on ${topic}: ${error.message}`, { cause: error }))
+        else resolve()
       })
     })
   }

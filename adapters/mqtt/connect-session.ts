@@ -6,8 +6,8 @@ import type { Accepted, Link } from './connect-link.ts'
 import type { SessionBook } from './connect-memory.ts'
 import type { Notices } from './connect-notices.ts'
 import type { CheckedSettings, ConnectFilter } from './connect-settings.ts'
-import { findSession, subscribe, subscribeTo, takesRetained } from './connect-subscribe.ts'
-import type { Found, Subscribed } from './connect-subscribe.ts'
+import { changeAnswers, findSession, subscribe, subscribeTo, takesRetained } from './connect-subscribe.ts'
+import type { Found, Subscribed, Wanted } from './connect-subscribe.ts'
 
 const NOTHING_FOUND: Found = { isLost: false, isStrange: false, established: [], formerClientId: undefined }
 
@@ -17,11 +17,14 @@ export interface SessionPorts {
   readonly book: SessionBook
   readonly notices: Notices
   readonly log: Log
+  /** Topic filters of answers to settings that are wanted now. */
+  readonly answers: () => readonly string[]
 }
 
 export class Session {
   readonly #ports: SessionPorts
   #found = NOTHING_FOUND
+  #changing: Promise<void> = Promise.resolve()
   // Brokers that closed the connection when asked for their statistics.
   readonly #secretive = new Set<string>()
 
@@ -67,9 +70,10 @@ export class Session {
 
   /** `again`: only those that were refused before, on this same connection. Rejects when the connection ends. */
   async subscribe(link: Link, again?: readonly ConnectFilter[]): Promise<Subscribed> {
-    const { settings, book, notices } = this.#ports
-    const subscribed = await (again === undefined ? subscribe(link, settings, book, this.#found) : subscribeTo(link, again))
-    const { lowered } = subscribed
+    const { book, notices } = this.#ports
+    const subscribed = await (again === undefined ? subscribe(link, this.#wanted(), book, this.#found) : subscribeTo(link, again))
+    const { lowered, answersRefused } = subscribed
+    this.#tellRefused(answersRefused)
     if (lowered.length > 0) {
       notices.add(
         'qos-lowered',
@@ -78,6 +82,29 @@ export class Session {
       )
     }
     return subscribed
+  }
+
+  /** The answer topics have changed. Rejects when the connection ends; one change at a time. */
+  changeAnswers(link: Link): Promise<void> {
+    const { book } = this.#ports
+    this.#changing = this.#changing.then(async () => {
+      this.#tellRefused(await changeAnswers(link, this.#wanted(), book))
+    })
+    return this.#changing.catch((error: unknown) => {
+      this.#changing = Promise.resolve()
+      throw error
+    })
+  }
+
+  #tellRefused(refused: readonly string[]): void {
+    const { name, log } = this.#ports
+    if (refused.length > 0)
+      log.warn({ source: name, refused }, 'the broker refuses the topics of answers to settings: devices will seem silent')
+  }
+
+  #wanted(): Wanted {
+    const { settings, answers } = this.#ports
+    return { clientId: settings.clientId, filters: settings.filters, answers: answers() }
   }
 
   /** The connection has lasted: the retained messages of its subscriptions have come. */

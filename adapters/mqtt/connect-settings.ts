@@ -32,6 +32,8 @@ export interface ConnectSettings {
   readonly filters: readonly ConnectFilter[]
   /** Retained messages are copies of old ones and come again with each new subscription: ignored ones are counted. */
   readonly retained: 'ignore' | 'accept'
+  /** The device that a topic speaks of: the only sign of who is online behind a broker. */
+  readonly deviceOf?: ((topic: string) => string | undefined) | undefined
   /** Deliveries offered and not yet settled, over all connections of this source. */
   readonly inFlight: { readonly messages: number; readonly bytes: number }
 }

@@ -11,6 +11,15 @@ export interface Subscribed {
   readonly reasons: readonly string[]
   /** Filters granted at QoS 0 though 1 was asked for. */
   readonly lowered: readonly string[]
+  /** Topics of answers to settings that the broker refuses. */
+  readonly answersRefused: readonly string[]
+}
+
+/** Filters of the log path, and those of answers to settings. */
+export interface Wanted {
+  readonly clientId: string
+  readonly filters: readonly ConnectFilter[]
+  readonly answers: readonly string[]
 }
 
 /** What the broker holds of ours when a connection begins. */
@@ -39,9 +48,9 @@ export function findSession(accepted: Accepted, known: RememberedSession | undef
  * Subscribes to what is wanted (always: a broker that came back from an old state file may know the session and
  * not the filter), then unsubscribes from what an earlier config wanted. Rejects when the connection ends.
  */
-export async function subscribe(link: Link, settings: CheckedSettings, book: SessionBook, found: Found): Promise<Subscribed> {
+export async function subscribe(link: Link, settings: Wanted, book: SessionBook, found: Found): Promise<Subscribed> {
   const { url } = link.broker
-  const wanted = settings.filters.map(({ filter }) => filter)
+  const wanted = [...settings.filters.map(({ filter }) => filter), ...settings.answers]
   const known = found.formerClientId === undefined ? book.of(url) : undefined
   const unwanted = known === undefined ? [] : known.filters.filter((filter) => !wanted.includes(filter))
   const note = (filters: readonly string[]): Promise<void> =>
@@ -53,9 +62,37 @@ export async function subscribe(link: Link, settings: CheckedSettings, book: Ses
     })
   await note([...unwanted, ...wanted])
   const subscribed = await subscribeTo(link, settings.filters)
+  const codes = settings.answers.length === 0 ? [] : await link.subscribe(settings.answers.map(answerFilter), 1)
   if (unwanted.length > 0) await link.unsubscribe(unwanted)
   await note(wanted)
-  return subscribed
+  return { ...subscribed, answersRefused: refusedOf(settings.answers, codes) }
+}
+
+/**
+ * Brings the answer topics in line while the connection lasts, in the same order: noted, subscribed, unsubscribed,
+ * forgotten. Gives the answer topics that the broker refuses.
+ */
+export async function changeAnswers(link: Link, settings: Wanted, book: SessionBook): Promise<readonly string[]> {
+  const { url } = link.broker
+  const known = book.of(url)
+  if (known === undefined) return []
+  const wanted = [...settings.filters.map(({ filter }) => filter), ...settings.answers]
+  const fresh = settings.answers.filter((filter) => !known.filters.includes(filter))
+  const unwanted = known.filters.filter((filter) => !wanted.includes(filter))
+  if (fresh.length + unwanted.length === 0) return []
+  await book.put(url, { ...known, filters: [...unwanted, ...wanted] })
+  const codes = fresh.length === 0 ? [] : await link.subscribe(fresh.map(answerFilter), 1)
+  if (unwanted.length > 0) await link.unsubscribe(unwanted)
+  await book.put(url, { ...(book.of(url) ?? known), filters: wanted })
+  return refusedOf(fresh, codes)
+}
+
+function refusedOf(filters: readonly string[], codes: readonly number[]): readonly string[] {
+  return filters.filter((_, index) => (codes[index] ?? 0x80) >= 0x80)
+}
+
+function answerFilter(filter: string): ConnectFilter {
+  return { filter, qos: 1 }
 }
 
 /** Rejects when the connection ends. */
@@ -66,6 +103,7 @@ export async function subscribeTo(link: Link, filters: readonly ConnectFilter[])
   return {
     refused: filters.filter((_, index) => codeOf(index) >= 0x80),
     reasons: filters.flatMap(({ filter }, index) => (codeOf(index) >= 0x80 ? [`${filter} (${subackWords(codeOf(index))})`] : [])),
+    answersRefused: [],
     lowered: filters.filter(({ qos }, index) => qos > 0 && codeOf(index) === 0).map(({ filter }) => filter),
   }
 }

@@ -7,10 +7,11 @@
  */
 import type { Clock, Random } from '../../daemon/clock.ts'
 import { GatewayError } from '../../daemon/errors.ts'
-import type { Intake, Log, Source, SourceState } from '../../daemon/ports.ts'
+import type { DevicePublisher, Intake, Log, Source, SourceState } from '../../daemon/ports.ts'
 import { Attempts, DEFAULT_RETRY } from './connect-attempts.ts'
 import type { RetryPolicy } from './connect-attempts.ts'
 import { InFlight } from './connect-delivery.ts'
+import { ConnectDevices } from './connect-devices.ts'
 import { CLOSE_GRACE_MS, Link } from './connect-link.ts'
 import type { LinkEnd } from './connect-link.ts'
 import { ProgramMemory, SessionBook } from './connect-memory.ts'
@@ -51,6 +52,7 @@ export class MqttConnection implements Source {
   readonly #book: SessionBook
   readonly #notices: Notices
   readonly #session: Session
+  readonly #devices: ConnectDevices
   #intake: Intake = { offer: ignore }
   #running: Promise<void> | undefined
   #stopped: Promise<void> | undefined
@@ -77,16 +79,28 @@ export class MqttConnection implements Source {
     this.#inFlight = new InFlight(this.#settings.inFlight)
     this.#book = new SessionBook(options.memory ?? new ProgramMemory(), name, log)
     this.#notices = new Notices(name, clock, log)
-    this.#session = new Session({ name, settings: this.#settings, book: this.#book, notices: this.#notices, log })
+    this.#devices = new ConnectDevices(name, {
+      clock,
+      deviceOf: options.settings.deviceOf,
+      complain: (fields, message) => log.warn({ source: name, ...fields }, message),
+      onTopics: () => this.#changeAnswers(),
+    })
+    const answers = (): readonly string[] => this.#devices.filters
+    this.#session = new Session({ name, settings: this.#settings, book: this.#book, notices: this.#notices, log, answers })
     this.#state = { state: 'down', reason: 'not started', sinceMs: clock.wallMs() }
   }
 
   /** Resolves when it begins to connect: a broker that is down never stops the daemon. */
   async start(intake: Intake, signal: AbortSignal): Promise<void> {
     if (signal.aborted) throw new GatewayError('transient', `mqtt.connect.${this.name}: the start was given up`)
-    this.#intake = intake
+    this.#intake = this.#devices.before(intake)
     if (this.#heldFor === undefined) this.#setState('connecting', `connecting to ${this.#settings.brokers[0]?.url}`)
     this.#running = this.#run()
+  }
+
+  /** Settings for the devices behind the broker. */
+  get devices(): DevicePublisher {
+    return this.#devices
   }
 
   hold(reason: string): void {
@@ -114,7 +128,7 @@ export class MqttConnection implements Source {
 
   state(): SourceState {
     const connections = this.#served === undefined ? 0 : 1
-    return { name: this.name, kind: 'connect', ...this.#state, connections, notices: this.#notices.list() }
+    return { name: this.name, kind: 'connect', ...this.#state, connections, answers: this.#devices.counts(), notices: this.#notices.list() }
   }
 
   stop(deadlineMs: number): Promise<void> {
@@ -178,6 +192,7 @@ export class MqttConnection implements Source {
     const sinceMs = this.#served === undefined ? undefined : clock.monotonicMs()
     const end = await link.closed
     this.#link = this.#served = undefined
+    this.#devices.connected(undefined)
     this.#ended(broker, end, sinceMs === undefined ? undefined : clock.monotonicMs() - sinceMs)
   }
 
@@ -241,6 +256,8 @@ export class MqttConnection implements Source {
     const reason = `${link.broker.url} refuses ${refused.length} of ${wanted} subscriptions: ${reasons.join(', ')}`
     if (refused.length === wanted) return link.fail(reason)
     this.#served = link
+    this.#devices.connected(link)
+    this.#changeAnswers()
     this.#shortfall = refused.length === 0 ? undefined : reason
     this.#serve()
     const { log } = this.#options
@@ -251,6 +268,10 @@ export class MqttConnection implements Source {
     this.#options.clock.after(this.#retry.maxMs, () => {
       if (this.#link === link) void this.#subscribe(link, refused).catch(ignore) // it ended meanwhile: see #visit
     })
+  }
+
+  #changeAnswers(): void {
+    if (this.#served !== undefined) void this.#session.changeAnswers(this.#served).catch(ignore) // it ended: the next one subscribes
   }
 
   #serve(): void {

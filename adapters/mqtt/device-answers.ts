@@ -80,7 +80,7 @@ export class DeviceAnswers {
 }
 
 /** The MQTT filter that brings the answers of all devices. */
-export function filterOf({ before, after }: DeviceTopic): string {
+function filterOf({ before, after }: DeviceTopic): string {
   return `${before}+${after}`
 }
 

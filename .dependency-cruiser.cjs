@@ -30,7 +30,7 @@ module.exports = {
       name: 'adapters-and-store-see-ports-only',
       severity: 'error',
       from: { path: '^(adapters|store)/' },
-      to: { path: '^(daemon|config)/', pathNot: '^daemon/(ports|clock|errors|component|health|metrics|patch/ports)\\.ts$' },
+      to: { path: '^(daemon|config)/', pathNot: '^daemon/(ports|clock|errors|component|health|metrics|patch/(ports|kinds|document|memory|signing))\\.ts$' },
     },
     {
       name: 'adapters-do-not-see-each-other',

@@ -94,3 +94,18 @@ export interface Outcome {
   readonly finishedMs: number
   readonly devices?: { readonly confirmed: number; readonly refused: number; readonly silent: number }
 }
+
+/** Brings an artifact into a file of the box. */
+export interface Downloads {
+  /**
+   * Resolves when `path` holds the artifact, durable and read back with the right sha256. Goes on where an earlier call
+   * ended, also one of another life. Rejects with `rejected` (it is not to be had), `saturated` (no room) or `transient`.
+   */
+  fetch(artifact: { readonly url: string; readonly sha256: string; readonly bytes: number }, path: string, signal: AbortSignal): Promise<void>
+}
+
+/** Asks a URL once; for health checks. */
+export interface Probe {
+  /** The HTTP status; follows no redirect. Rejects with `transient` when there was no answer within `timeoutMs`. */
+  status(url: string, timeoutMs: number, signal: AbortSignal): Promise<number>
+}

@@ -2,15 +2,21 @@
 import { scopePrefix } from '../lock-entries.ts'
 import type { Etcd, KeyValue } from '../ports.ts'
 import { keys } from '../records.ts'
-import { readOwner } from './values.ts'
+import { readMarked, readOwner } from './values.ts'
+
+export interface Marker {
+  readonly mod: number
+  /** Undefined when nobody can read it. */
+  readonly patch: string | undefined
+}
 
 export interface ScopeLocks {
   /** Gateways with an entry in the queue. */
   readonly queued: ReadonlySet<string>
   /** Tokens that are alive. */
   readonly tokens: ReadonlySet<number>
-  /** Mod revision of the open marker, by gateway. */
-  readonly markers: ReadonlyMap<string, number>
+  /** By gateway. */
+  readonly markers: ReadonlyMap<string, Marker>
 }
 
 export const NO_LOCKS: ScopeLocks = { queued: new Set(), tokens: new Set(), markers: new Map() }
@@ -19,7 +25,7 @@ export const NO_LOCKS: ScopeLocks = { queued: new Set(), tokens: new Set(), mark
 export async function readLocks(etcd: Etcd, scopes: Iterable<string>): Promise<ReadonlyMap<string, ScopeLocks>> {
   const found = new Map<string, ScopeLocks>()
   for (const scope of new Set(scopes)) {
-    const then = [{ list: { prefix: scopePrefix(scope) } }, { list: { prefix: keys.open(scope), keysOnly: true } }]
+    const then = [{ list: { prefix: scopePrefix(scope) } }, { list: { prefix: keys.open(scope) } }]
     const { answers } = await etcd.transact({ compare: [], then })
     found.set(scope, toLocks(answers[0]?.entries ?? [], answers[1]?.entries ?? []))
   }
@@ -30,6 +36,10 @@ function toLocks(queue: readonly KeyValue[], markers: readonly KeyValue[]): Scop
   return {
     queued: new Set(queue.flatMap((entry) => readOwner(entry) ?? [])),
     tokens: new Set(queue.map(({ createRevision }) => createRevision)),
-    markers: new Map(markers.map(({ key, modRevision }) => [key.slice(key.lastIndexOf('/') + 1), modRevision])),
+    markers: new Map(markers.map((entry) => [entry.key.slice(entry.key.lastIndexOf('/') + 1), toMarker(entry)])),
   }
+}
+
+function toMarker(entry: KeyValue): Marker {
+  return { mod: entry.modRevision, patch: readMarked(entry) }
 }

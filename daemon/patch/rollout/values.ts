@@ -102,3 +102,9 @@ export function readOwner(entry: KeyValue): string | undefined {
   const gateway: unknown = fieldsOf(entry)?.['gateway']
   return typeof gateway === 'string' ? gateway : undefined
 }
+
+/** The patch of an open marker. */
+export function readMarked(entry: KeyValue): string | undefined {
+  const patch: unknown = fieldsOf(entry)?.['patch']
+  return typeof patch === 'string' ? patch : undefined
+}

@@ -41,15 +41,15 @@ function toBox({ id, spec }: FleetRollout, box: FleetBox, locks: ScopeLocks, onl
   const { gateway, place = { site: null, labels: {} } } = box
   const found = box.results.get(id)
   const own = found?.result.digest === spec.digest ? found : undefined
-  const isOpenElsewhere = [...box.results].some(([patch, { result }]) => patch !== id && result.state === 'applying')
+  const marker = locks.markers.get(gateway)
   return {
     gateway,
     ...place,
     online,
     result: own?.result,
     resultMod: found?.mod ?? 0,
-    // The marker is the scope's: it is this patch's unless another one of the box is under way.
-    markerMod: own?.result.state !== 'applying' && isOpenElsewhere ? 0 : (locks.markers.get(gateway) ?? 0),
+    // Several patches may have one scope.
+    markerMod: marker !== undefined && (marker.patch ?? id) === id ? marker.mod : 0,
     isQueued: locks.queued.has(gateway) || (own !== undefined && locks.tokens.has(own.result.token)),
   }
 }

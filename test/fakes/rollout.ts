@@ -1,6 +1,7 @@
 /** Views made by hand, and what a test needs to play a fleet. */
 import { Buffer } from 'node:buffer'
 import { createHash } from 'node:crypto'
+import { controlOf } from '../../daemon/patch/control.ts'
 import type { ConfigPatch, RolloutPlan } from '../../daemon/patch/document.ts'
 import type { Control, Failure, Result, RolloutState } from '../../daemon/patch/records.ts'
 import type { RolloutReader } from '../../daemon/patch/rollout/fleet.ts'
@@ -79,12 +80,13 @@ export interface ViewParts {
 
 export function viewFrom(parts: ViewParts): GoodView {
   const { mod = 0, signed = false, ...control } = parts.control ?? { schema: 1, state: 'active' }
+  const entry = { key: 'patches/p/control', value: encode({ ...control, signed }), createRevision: mod, modRevision: mod }
   return {
     id: 'p',
     revision: 100,
     spec: { patch: patchFor('p', { rollout: plan(parts.rollout), ...parts.patch }), digest: 'd' },
     specMod: 2,
-    control: { mod, control, signed },
+    control: plainReader.control(patchFor('p'), mod === 0 ? undefined : entry, parts.state?.pausedAt ?? 0),
     state: parts.state,
     stateMod: parts.state === undefined ? 0 : 90,
     cohorts: new Map((parts.cohorts ?? []).entries()),
@@ -104,23 +106,26 @@ export function digestOf(value: Uint8Array): string {
   return createHash('sha256').update(value).digest('hex')
 }
 
-/** Specs and controls as plain JSON; `signed` is said by a field of that name. */
+/** Specs as plain JSON. Controls as real ones, but a field `signed` stands for the signature. */
 export const plainReader: RolloutReader = {
-  spec(_id, value) {
+  spec({ value }) {
     try {
       return { patch: JSON.parse(Buffer.from(value).toString()) as ConfigPatch, digest: digestOf(value) }
     } catch (error) {
       return { refused: String(error), digest: digestOf(value) }
     }
   },
-  control(_patch, value) {
-    const text = Buffer.from(value).toString()
-    if (text === 'active' || text === 'paused' || text === 'cancelled') return { control: { schema: 1, state: text }, signed: false }
-    try {
-      const { signed = false, ...control } = JSON.parse(text) as Control & { signed?: boolean }
-      return { control, signed }
-    } catch (error) {
-      return { bad: String(error) }
-    }
+  control(patch, entry, slowedAt) {
+    const text = entry === undefined ? '' : Buffer.from(entry.value).toString()
+    const isSigned = text.includes('"signed":true')
+    // The payload, and a word that `controlOf` knows an envelope by.
+    const value = isSigned ? Buffer.from(`"payloadType"${text}`) : entry?.value
+    const payload = Buffer.from(JSON.stringify({ ...(isSigned && (JSON.parse(text) as object)), signed: undefined, patch: patch.id }))
+    return controlOf(entry && value && { ...entry, value }, {
+      patch,
+      slowedAt,
+      envelopes: { open: () => ({ payload, keys: ['ops'] }) },
+      scopes: new Map([['ops', { kinds: ['config'], sites: 'all' }]]),
+    })
   },
 }

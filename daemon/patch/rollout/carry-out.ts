@@ -50,7 +50,7 @@ function base({ compare }: Reign, { id, stateMod, specMod, control }: RolloutVie
     compare,
     { key: keys.rolloutState(id), mod: stateMod },
     { key: keys.spec(id), mod: specMod },
-    { key: keys.control(id), mod: control.mod },
+    { key: keys.control(id), mod: control.revision },
   ]
 }
 

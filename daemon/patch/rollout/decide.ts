@@ -80,8 +80,8 @@ function byPhase(view: GoodView): Move | undefined {
 /** What people, time and newer patches order, whatever the phase. */
 function ordered(view: GoodView): Move | undefined {
   const phase = phaseOf(view)
-  const { control } = view.control
-  if (control.state === 'cancelled') return cancel(view, control.rollback === true)
+  const { control } = view
+  if (control.state === 'cancelled') return cancel(view, control.rollback)
   const isOpen = phase === 'waiting' || phase === 'running' || phase === 'paused'
   const successor = isOpen || phase === 'completed' ? successorOf(view) : undefined
   if (successor !== undefined) return to(view, 'superseded', 'end it', `${successor} supersedes it`)
@@ -94,48 +94,50 @@ function cancel(view: GoodView, isRollback: boolean): Move | undefined {
   const phase = phaseOf(view)
   const isUndone = (phase === 'rolling-back' || phase === 'rolled-back') && view.state?.undo === 'all'
   if (isRollback && (isUndone || hasBegun(view))) {
-    return isUndone ? fromRollingBack(view) : to(view, 'rolling-back', 'take it back everywhere', by(view, 'was ordered'), { undo: 'all' })
+    return isUndone
+      ? fromRollingBack(view)
+      : to(view, 'rolling-back', 'take it back everywhere', by(view, 'it was ordered'), { undo: 'all' })
   }
   if (phase === 'rolling-back' || phase === 'rolled-back') return fromRollingBack(view)
   if (phase === 'superseded' || phase === 'expired') return undefined
-  return to(view, 'cancelled', 'start it nowhere else', by(view, 'was cancelled'))
+  return to(view, 'cancelled', 'start it nowhere else', by(view, 'it was cancelled'))
 }
 
 function hasBegun(view: GoodView): boolean {
   return stageOf(view) >= 0 || [...view.boxes.values()].some(({ result }) => result !== undefined && result.state !== 'refused')
 }
 
-function by(view: GoodView, what: string): string {
-  const { by: who, reason } = view.control.control
-  return `it ${what}${who === undefined ? '' : ` by ${who}`}${reason === undefined ? '' : `: ${reason}`}`
+/** The control's own sentence. */
+function by({ control }: GoodView, otherwise: string): string {
+  return control.reason === '' ? otherwise : control.reason
 }
 
 function pauseByControl(view: GoodView): Move | undefined {
-  const { mod, control } = view.control
-  if (phaseOf(view) === 'paused' && view.state?.pausedAt === mod) return undefined
-  const isBroken = control.reason?.startsWith('lock broken') === true
-  return to(view, 'paused', 'pause', by(view, 'was paused'), { pausedBy: isBroken ? 'lock broken' : 'operator', pausedAt: mod })
+  const { revision, reason } = view.control
+  if (phaseOf(view) === 'paused' && (view.state?.pausedAt ?? 0) >= revision) return undefined
+  const before = phaseOf(view) === 'paused' ? view.state?.pausedBy : undefined
+  const pausedBy = before ?? (reason.includes('lock broken') ? 'lock broken' : 'operator')
+  return to(view, 'paused', 'pause', by(view, 'it was paused'), { pausedBy, pausedAt: revision })
 }
 
 function pause(view: GoodView, pausedBy: 'failures' | 'inconclusive', because: string): Move {
-  return to(view, 'paused', 'pause', because, { pausedBy, pausedAt: view.control.mod })
+  return to(view, 'paused', 'pause', because, { pausedBy, pausedAt: view.control.revision })
 }
 
-/** Only what is signed speeds up, and only what knows of the pause: an old order that is put there again does not. */
+/** Only what is signed, and came after the pause, speeds up. (That it answers the pause was checked with its signature.) */
 function isAnswered(view: GoodView): boolean {
-  const { mod, signed, control } = view.control
-  const pausedAt = view.state?.pausedAt ?? 0
-  return signed && control.state === 'active' && mod > pausedAt && (control.answers ?? -1) >= pausedAt
+  const { revision, signed, state } = view.control
+  return signed && state === 'active' && revision > (view.state?.pausedAt ?? 0)
 }
 
 function retry(view: GoodView): Move | undefined {
   const phase = phaseOf(view)
-  const number = view.control.control.retry ?? 0
+  const number = view.control.retry
   if (number <= (view.state?.retry ?? 0) || !isAnswered(view)) return undefined
   if (phase !== 'running' && phase !== 'paused' && phase !== 'completed' && phase !== 'rolled-back') return undefined
   if (hindrance(view) !== undefined) return undefined
   const next = stageOf(view) < 0 ? 'waiting' : 'running'
-  return to(view, next, 'try again', by(view, 'is to be tried again'), { retry: number, resumed: view.control.mod, forgives: true })
+  return to(view, next, 'try again', 'a signed order says so', { retry: number, resumed: view.control.revision, forgives: true })
 }
 
 function fromWaiting(view: GoodView): Move | undefined {
@@ -197,7 +199,7 @@ function tooMany(view: GoodView): string {
 function fromPaused(view: GoodView): Move | undefined {
   if (!isAnswered(view) || hindrance(view) !== undefined) return undefined
   const next = stageOf(view) < 0 ? 'waiting' : 'running'
-  return to(view, next, 'go on', by(view, 'was resumed'), { resumed: view.control.mod })
+  return to(view, next, 'go on', 'it was resumed by a signed order', { resumed: view.control.revision })
 }
 
 /** Who still has it, or may have it soon. */

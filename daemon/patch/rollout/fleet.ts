@@ -1,17 +1,19 @@
 /** From what stands in etcd to one typed view for each rollout. What nobody can read is left out, and said. */
+import type { ControlView } from '../control.ts'
 import type { KeyValue } from '../ports.ts'
 import type { Patch } from '../document.ts'
 import { keys } from '../records.ts'
-import type { Control, Failure, Result, RolloutState } from '../records.ts'
+import type { Failure, Result, RolloutState } from '../records.ts'
 import type { Snapshot } from './snapshot.ts'
 import { readCohort, readFailure, readPlace, readResult, readState } from './values.ts'
 import type { Place } from './values.ts'
-import type { ControlSeen, OtherRollout, SpecSeen } from './view.ts'
+import type { OtherRollout, SpecSeen } from './view.ts'
 
 /** How a spec and a control become trusted; signatures are checked behind it. Neither ever throws. */
 export interface RolloutReader {
-  spec(id: string, value: Uint8Array): SpecSeen
-  control(patch: Patch, value: Uint8Array): { readonly control: Control; readonly signed: boolean } | { readonly bad: string }
+  spec(entry: KeyValue): SpecSeen
+  /** `slowedAt`: mod revision of the control that stood there when the rollout was paused; 0 when it is not. */
+  control(patch: Patch, entry: KeyValue | undefined, slowedAt: number): ControlView
 }
 
 export interface FleetBox {
@@ -26,7 +28,7 @@ export interface FleetRollout {
   readonly id: string
   readonly spec: SpecSeen
   readonly specMod: number
-  readonly control: ControlSeen
+  readonly control: ControlView
   readonly state: RolloutState | undefined
   readonly stateMod: number
   readonly cohorts: ReadonlyMap<number, readonly string[]>
@@ -45,7 +47,7 @@ export interface Fleet {
   readonly unreadable: ReadonlyMap<string, string>
 }
 
-const NO_CONTROL: Control = { schema: 1, state: 'active' }
+const UNREAD: ControlView = { state: 'active', rollback: false, retry: 0, reason: '', signed: false, revision: 0, slowedAt: 0 }
 
 export function readFleet({ revision, parts }: Snapshot, reader: RolloutReader): Fleet {
   const unreadable = new Map<string, string>()
@@ -116,7 +118,7 @@ function readRollout(
   const state = stateEntry && noted(stateEntry, readState(stateEntry), unreadable)
   // A state that nobody can read may have been `paused`: better to stand still than to begin anew.
   if (stateEntry !== undefined && state === undefined) return undefined
-  const seen = readSpec(id, spec, reader)
+  const seen = readSpec(spec, reader)
   const cohorts = new Map<number, readonly string[]>()
   const spoiled: string[] = []
   const failures = new Map<number, Failure | undefined>()
@@ -129,26 +131,20 @@ function readRollout(
     else cohorts.set(Number(number), cohort)
   }
   const rest = { id, specMod: spec.modRevision, state, stateMod: stateEntry?.modRevision ?? 0, cohorts, spoiled, failures }
-  return { ...rest, spec: seen, control: readControl(seen, control, reader, unreadable) }
+  return { ...rest, spec: seen, control: readControl(seen, control, state, reader) }
 }
 
-function readSpec(id: string, entry: KeyValue, reader: RolloutReader): SpecSeen {
-  const seen = reader.spec(id, entry.value)
+function readSpec(entry: KeyValue, reader: RolloutReader): SpecSeen {
+  const seen = reader.spec(entry)
   if ('refused' in seen) return seen
-  const refused = (reason: string): SpecSeen => ({ refused: reason, digest: seen.digest })
-  if (entry.modRevision !== entry.createRevision) return refused('it was changed after it was made: push a new patch with a new id')
-  if (seen.patch.id !== id) return refused(`it calls itself ${seen.patch.id}, but stands under ${id}`)
   // `~` marks the keys that are not a queue: the controller's lock, and who has something open.
-  if (seen.patch.rollout.concurrency.scope.includes('~')) return refused('concurrency.scope must not contain "~"')
-  return seen
+  const isOurs = seen.patch.rollout.concurrency.scope.includes('~')
+  return isOurs ? { refused: 'concurrency.scope must not contain "~"', digest: seen.digest } : seen
 }
 
-function readControl(spec: SpecSeen, entry: KeyValue | undefined, reader: RolloutReader, unreadable: Map<string, string>): ControlSeen {
-  if (entry === undefined || 'refused' in spec) return { mod: entry?.modRevision ?? 0, control: NO_CONTROL, signed: false }
-  const seen = reader.control(spec.patch, entry.value)
-  if ('control' in seen) return { mod: entry.modRevision, ...seen }
-  unreadable.set(entry.key, seen.bad)
-  return { mod: entry.modRevision, control: NO_CONTROL, signed: false }
+function readControl(spec: SpecSeen, entry: KeyValue | undefined, state: RolloutState | undefined, reader: RolloutReader): ControlView {
+  if ('refused' in spec) return { ...UNREAD, revision: entry?.modRevision ?? 0 }
+  return reader.control(spec.patch, entry, state?.phase === 'paused' ? (state.pausedAt ?? 0) : 0)
 }
 
 function othersOf(rollouts: readonly FleetRollout[], entries: ReadonlyMap<string, KeyValue>): ReadonlyMap<string, OtherRollout> {

@@ -1,17 +1,10 @@
 /** One rollout as the controller sees it at one revision of etcd, typed, with what only time can tell. */
 import type { Patch } from '../document.ts'
-import type { Control, Failure, Result, RolloutPhase, RolloutState } from '../records.ts'
+import type { Failure, Result, RolloutPhase, RolloutState } from '../records.ts'
+import type { ControlView } from '../control.ts'
 import type { Addressee } from './targets.ts'
 
 export type SpecSeen = { readonly patch: Patch; readonly digest: string } | { readonly refused: string; readonly digest: string }
-
-export interface ControlSeen {
-  /** Mod revision; 0 when there is none. */
-  readonly mod: number
-  readonly control: Control
-  /** By a key that could have signed the patch. */
-  readonly signed: boolean
-}
 
 export interface BoxView extends Addressee {
   /** Its `alive` is young enough, by the controller's own clock. */
@@ -48,7 +41,7 @@ export interface RolloutView {
   readonly revision: number
   readonly spec: SpecSeen
   readonly specMod: number
-  readonly control: ControlSeen
+  readonly control: ControlView
   readonly state: RolloutState | undefined
   /** Mod revision; 0 when there is none. */
   readonly stateMod: number

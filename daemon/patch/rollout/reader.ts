@@ -1,0 +1,42 @@
+/** Documents and controls as this fleet's trusted keys vouch for them. */
+import { createHash } from 'node:crypto'
+import { readSpec } from '../admit.ts'
+import { controlOf } from '../control.ts'
+import type { KeyValue } from '../ports.ts'
+import type { Documents, Envelopes, KeyScope } from '../signing.ts'
+import { outOfScope } from '../target.ts'
+import type { RolloutReader } from './fleet.ts'
+import type { SpecSeen } from './view.ts'
+
+export interface Trust {
+  readonly envelopes: Envelopes
+  readonly documents: Documents
+  readonly scopes: ReadonlyMap<string, KeyScope>
+  /** `gateway.fleet`. */
+  readonly fleet: string | undefined
+}
+
+/** Keeps what it has verified, by the entry itself: a mirror hands out the same one as long as nothing changed. */
+export function trustingReader(trust: Trust): RolloutReader {
+  const verified = new WeakMap<KeyValue, SpecSeen>()
+  return {
+    spec(entry) {
+      const seen = verified.get(entry) ?? verify(entry, trust)
+      verified.set(entry, seen)
+      return seen
+    },
+    control: (patch, entry, slowedAt) => controlOf(entry, { patch, slowedAt, envelopes: trust.envelopes, scopes: trust.scopes }),
+  }
+}
+
+function verify(entry: KeyValue, { envelopes, documents, scopes, fleet }: Trust): SpecSeen {
+  const digest = createHash('sha256').update(entry.value).digest('hex')
+  const spec = readSpec(entry, envelopes, documents)
+  if ('refused' in spec) return { refused: spec.refused, digest }
+  const { patch, signedBy } = spec
+  if (patch.fleet !== fleet) {
+    return { refused: `it is for the fleet ${patch.fleet}, and this controller belongs to ${fleet ?? 'none'}`, digest }
+  }
+  const beyond = outOfScope(patch, signedBy, scopes)
+  return beyond === undefined ? { patch, digest } : { refused: beyond, digest }
+}

@@ -1,0 +1,117 @@
+import { constants } from 'node:fs'
+import { lstat, mkdir, open, readlink, rename, rm, rmdir, statfs, symlink } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { GatewayError, kindOf, messageOf } from '../../../daemon/errors.ts'
+
+/** A file or folder with its own content; of a folder that is its names. */
+export async function sync(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW)
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Whole or not at all, also after a power cut. */
+export async function writeDurable(path: string, text: string): Promise<void> {
+  const temporary = `${path}.new`
+  const handle = await open(temporary, 'w', 0o644)
+  try {
+    await handle.writeFile(text)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+  await rename(temporary, path)
+  await sync(dirname(path))
+}
+
+export async function makeFolder(path: string): Promise<void> {
+  if ((await mkdir(path, { recursive: true, mode: 0o755 })) !== undefined) await sync(dirname(path))
+}
+
+export async function removeAll(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true })
+}
+
+export async function removeIfEmpty(path: string): Promise<void> {
+  try {
+    await rmdir(path)
+  } catch (error) {
+    if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(String((error as NodeJS.ErrnoException).code))) throw error
+  }
+}
+
+export async function exists(path: string): Promise<boolean> {
+  return (await found(lstat(path))) !== undefined
+}
+
+/** What the link says; undefined when there is none. Rejects with `rejected` when something else bears the name. */
+export async function linkTarget(path: string): Promise<string | undefined> {
+  const stat = await found(lstat(path))
+  if (stat === undefined) return undefined
+  if (stat.isSymbolicLink()) return readlink(path)
+  throw new GatewayError('rejected', `${path} is no link`, {
+    remedy: `Move it to ${dirname(path)}/releases/ under a name of its own and make ${path} a link to it, or remove it.`,
+  })
+}
+
+/** The flip: a reader of `path` sees the old link or the new one, and so does who looks after a power cut. */
+export async function replaceLink(path: string, target: string): Promise<void> {
+  const temporary = `${path}.new`
+  await rm(temporary, { force: true })
+  await symlink(target, temporary)
+  await rename(temporary, path)
+  await sync(dirname(path))
+}
+
+export async function removeLink(path: string): Promise<void> {
+  await rm(path, { force: true })
+  await sync(dirname(path))
+}
+
+/** Bytes that an ordinary user may still write there. */
+export async function freeBytes(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path)
+  return bavail * bsize
+}
+
+export async function found<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes(String((error as NodeJS.ErrnoException).code))) return undefined
+    throw error
+  }
+}
+
+/** Every error of the disk in plain words, with what to do. */
+export async function told<T>(root: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw kindOf(error) === undefined ? inWords(root, error) : error
+  }
+}
+
+function inWords(root: string, error: unknown): unknown {
+  const code = String((error as NodeJS.ErrnoException).code)
+  const details = { cause: error }
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new GatewayError('saturated', `there is no room below ${root}`, {
+      ...details,
+      remedy: 'Free some room; the patch then goes on by itself.',
+    })
+  }
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
+    return new GatewayError('rejected', `the gateway may not change ${root}: ${messageOf(error)}`, {
+      ...details,
+      remedy: `Let the user that runs the gateway write there, and name ${root} under ReadWritePaths= of the unit.`,
+    })
+  }
+  if (code === 'ENAMETOOLONG' || code === 'EISDIR' || code === 'ENOTDIR') {
+    return new GatewayError('rejected', `the release can't be laid out: ${messageOf(error)}`, details)
+  }
+  return new GatewayError('transient', `${root}: ${messageOf(error)}`, details)
+}

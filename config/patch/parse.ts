@@ -20,8 +20,8 @@ export interface WrittenPatch {
   readonly patch: Patch
   /** As it stands in the file, keys in the file's order; what `patch sign` signs. */
   readonly value: JsonObject
-  /** Where a path of the document was written. */
-  origin: Fragment['origin']
+  /** Where the value at a path was written, or the nearest parent of one that is absent. */
+  origin(path: Path): Problem['origin']
 }
 
 /**
@@ -36,7 +36,7 @@ export function parsePatchText(source: string, text: string): WrittenPatch {
   const { patch, findings } = validate(fragment.value)
   const all = [...problems, ...placed([...findings, ...limits(fragment.value), ...configKeys(fragment.value)], fragment)]
   if (all.length > 0 || patch === undefined) throw new ConfigError(sortProblems(all, [source]))
-  return { patch, value: fragment.value, origin: (path, what) => fragment.origin(path, what) }
+  return { patch, value: fragment.value, origin: (path) => originOf(fragment, path, 'value') }
 }
 
 /**

@@ -4,6 +4,7 @@ import { deadLetterCommands } from './dead-letters.ts'
 import { configCommands } from './config-show.ts'
 import { kafkaCommands } from './kafka-setup.ts'
 import { report } from './failure.ts'
+import { patchCommands } from './patch/index.ts'
 import { VERSION } from '../version.ts'
 
 const EXIT_CODES = `
@@ -31,6 +32,7 @@ export async function edgectl(argv: readonly string[]): Promise<void> {
   deadLetterCommands(program)
   configCommands(program)
   kafkaCommands(program)
+  patchCommands(program)
   try {
     await program.parseAsync([...argv])
   } catch (error) {

@@ -11,7 +11,7 @@ import { mergePatch, type Json } from '../../config/merge.ts'
 import { makeCertificates, serviceScope } from '../services/index.ts'
 import type { Certificates, KafkaService } from '../services/index.ts'
 import { KafkaBox, prefixOf, topicOf } from './kafka-box.ts'
-import { createTopic, runPrinted, withAdmin } from './kafka-cluster.ts'
+import { createTopic, runPrinted, setPassword, withAdmin } from './kafka-cluster.ts'
 
 const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } = kafkajs
 
@@ -148,15 +148,7 @@ describe('access', { concurrency: true }, () => {
   })
 
   test('SASL PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER, over TLS with an authority of its own', async () => {
-    await kafka.tool('kafka.admin.ConfigCommand', [
-      '--alter',
-      '--entity-type',
-      'users',
-      '--entity-name',
-      'boss',
-      '--add-config',
-      'SCRAM-SHA-256=[password=boss-secret]',
-    ])
+    await setPassword(kafka, { mechanism: 'SCRAM-SHA-256', username: 'boss', password: 'boss-secret' }, certificates.caFile)
     const passwordFile = secretFile('boss', 'boss-secret')
     const logins: readonly Json[] = [
       ...['plain', 'scram-sha-256', 'scram-sha-512'].map((mechanism) => ({ mechanism, username: 'boss', passwordFile })),

@@ -1,7 +1,8 @@
 /** What an operator of the cluster does to topics, past any proxy. Each resolves when the broker shows the change. */
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import kafkajs from '../../adapters/kafka/kafkajs.ts'
-import type { Admin } from 'kafkajs'
+import type { Admin, SASLOptions } from 'kafkajs'
 import { until } from '../fleet/box.ts'
 import type { KafkaService } from '../services/index.ts'
 
@@ -52,6 +53,35 @@ export async function growTopic(kafka: KafkaService, topic: string, partitions: 
   await withAdmin(kafka, async (admin) => {
     await admin.createPartitions({ topicPartitions: [{ topic, count: partitions }] })
     await until(`${topic} has ${partitions} partitions`, async () => (await partitionsOf(admin, topic)) === partitions)
+  })
+}
+
+export interface ScramPassword {
+  readonly mechanism: 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
+  readonly username: string
+  readonly password: string
+}
+
+/** The controller has a new password before the broker takes it. `caFile`: of the broker's certificate. */
+export async function setPassword(kafka: KafkaService, { mechanism, username, password }: ScramPassword, caFile: string): Promise<void> {
+  const change = ['--alter', '--entity-type', 'users', '--entity-name', username, '--add-config', `${mechanism}=[password=${password}]`]
+  await kafka.tool('kafka.admin.ConfigCommand', change)
+  const sasl: SASLOptions = { mechanism: mechanism === 'SCRAM-SHA-256' ? 'scram-sha-256' : 'scram-sha-512', username, password }
+  const client = new kafkajs.Kafka({
+    brokers: [kafka.endpoint],
+    ssl: { ca: readFileSync(caFile) },
+    sasl,
+    retry: { retries: 0 },
+    logLevel: kafkajs.logLevel.NOTHING,
+  })
+  await until(`the broker takes the ${mechanism} password of ${username}`, async () => {
+    const admin = client.admin()
+    try {
+      await admin.connect()
+      return true
+    } finally {
+      await admin.disconnect()
+    }
   })
 }
 

@@ -29,6 +29,11 @@ export function isDamage(error: unknown): boolean {
   )
 }
 
+/** A statement names a table or a column that the file does not have. */
+export function isMissingTable(error: unknown): boolean {
+  return codeOf(error) === 'SQLITE_ERROR'
+}
+
 /** The disk is full: nothing was written, and it goes on when there is room. */
 export function isDiskFull(error: unknown): boolean {
   return codeOf(error) === 'SQLITE_FULL' || (error instanceof Error && 'code' in error && error.code === 'ENOSPC')

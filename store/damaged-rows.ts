@@ -47,6 +47,20 @@ export function readDamaged<Row>(db: Database, table: string, key: string, highe
   return { rows: rows(), damaged: () => damaged }
 }
 
+/** Rows of a small table without an integer key, as far as one scan goes. */
+export function scanDamaged<Row>(db: Database, table: string): DamagedTable<Row> {
+  let damaged = false
+  function* rows(): Generator<Row> {
+    try {
+      yield* db.prepare(`SELECT * FROM ${table}`).iterate() as IterableIterator<Row>
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      damaged = true
+    }
+  }
+  return { rows: rows(), damaged: () => damaged }
+}
+
 type Attempt = <Result>(read: () => Result) => Result | 'unreadable'
 
 function* readableKeys(walk: Walk, attempt: Attempt, highest: number): Generator<number> {

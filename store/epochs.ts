@@ -1,8 +1,10 @@
 /** Epochs: one row per daemon start that appended something, as long as rows of it are left. */
 import type { Database, Statement } from 'better-sqlite3'
 import type { EpochId, EpochState, Lane } from '../daemon/ports.ts'
+import { DamagedFile } from './damage.ts'
 import { lastOf } from './lane-table.ts'
 import type { GroupRow, LaneTable } from './lane-table.ts'
+import { assertSound } from './salvage-rows.ts'
 import type { Transaction } from './transaction.ts'
 
 /** `touched_ms` is kept this exactly; brokers forget positions after days. */
@@ -31,6 +33,7 @@ export class Epochs {
     this.#touch = db.prepare('UPDATE epochs SET touched_ms = ? WHERE id = ?')
     this.#forget = db.prepare('DELETE FROM epochs WHERE id = ?')
     for (const row of db.prepare('SELECT id, epoch, boot_id, created_ms, touched_ms FROM epochs ORDER BY id').all() as EpochRow[]) {
+      assertSound('epochs', row)
       this.#rows.set(row.id, row)
     }
   }
@@ -41,7 +44,7 @@ export class Epochs {
 
   nameOf(id: number): EpochId {
     const row = this.#rows.get(id)
-    if (row === undefined) throw new Error(`a row refers to epoch ${id}, which is not in the table`)
+    if (row === undefined) throw new DamagedFile(`a row refers to epoch ${id}, which is not in the table`)
     return row.epoch
   }
 

@@ -4,6 +4,7 @@ import { LANES } from '../daemon/ports.ts'
 import type { Lane } from '../daemon/ports.ts'
 import type { GroupFacts } from './frames.ts'
 import { openGroup, sealGroup } from './group.ts'
+import { assertSound } from './salvage-rows.ts'
 import { KnownShares } from './shares.ts'
 import type { Transaction } from './transaction.ts'
 
@@ -68,10 +69,11 @@ export class LaneTable {
   }
 
   #load(db: Database): void {
-    const noted = db.prepare('SELECT highest, watermark FROM lanes WHERE lane = ?').get(this.index) as {
+    const noted = db.prepare('SELECT lane, highest, watermark FROM lanes WHERE lane = ?').get(this.index) as {
       highest: number
       watermark: number
     }
+    assertSound('lanes', noted)
     const last = this.last()
     // `lanes` is written only by transactions that delete rows; appends after it show in the last row.
     this.highest = Math.max(noted.highest, last === undefined ? 0 : lastOf(last))

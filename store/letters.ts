@@ -2,6 +2,7 @@
 import type { Database, Statement } from 'better-sqlite3'
 import { LANES } from '../daemon/ports.ts'
 import type { DeadLetter, Envelope } from '../daemon/ports.ts'
+import { DamagedFile } from './damage.ts'
 import type { Epochs } from './epochs.ts'
 import { decodeGroup, GroupEncoder } from './frames.ts'
 import { openGroup, packFrames, sealGroup } from './group.ts'
@@ -12,7 +13,7 @@ import type { WireLetter } from './protocol.ts'
 import type { Books } from './removal.ts'
 import type { Transaction } from './transaction.ts'
 
-interface LetterRow {
+export interface LetterRow {
   readonly id: number
   readonly lane: number
   readonly epoch: string
@@ -106,18 +107,19 @@ function columnsOf(
   return { lane, first: position, count: 1, epoch: 0, bytes }
 }
 
-function framesOf(row: LetterRow): Buffer {
+/** Throws `DamagedGroup`. */
+export function framesOf(row: LetterRow): Buffer {
   return openGroup(row.frame, columnsOf(row.lane, row.position, row.bytes))
 }
 
 function envelopeOf(row: LetterRow): Envelope {
   const [message] = decodeGroup(framesOf(row), 0, 1)
-  if (message === undefined || !('envelope' in message)) throw new Error(`dead letter ${row.id} holds no envelope`)
+  if (message === undefined || !('envelope' in message)) throw new DamagedFile(`dead letter ${row.id} holds no envelope`)
   return message.envelope
 }
 
 function wireLetter(row: LetterRow): WireLetter {
   const lane = LANES[row.lane]
-  if (lane === undefined) throw new Error(`dead letter ${row.id} names lane ${row.lane}, which does not exist`)
+  if (lane === undefined) throw new DamagedFile(`dead letter ${row.id} names lane ${row.lane}, which does not exist`)
   return { id: row.id, epoch: row.epoch, lane, position: row.position, atMs: row.at_ms, reason: row.reason, frame: framesOf(row) }
 }

@@ -15,6 +15,7 @@ import { prepareDirectory } from './place.ts'
 import type { Notice, WorkerStart } from './protocol.ts'
 import { Reserve } from './reserve.ts'
 import { salvage } from './salvage.ts'
+import { assertTables } from './salvage-rows.ts'
 import { removeDatabase } from './salvage-source.ts'
 import { migrate } from './schema.ts'
 import { openState } from './state.ts'
@@ -109,6 +110,7 @@ function openWhole(start: WorkerStart, path: string, unclean: boolean): Engine {
   const db = openWritable(path)
   try {
     migrate(db)
+    assertTables(db)
     // The log's pages are written anew here: after a failed fsync the cache may show what the disk never got.
     db.pragma('wal_checkpoint(TRUNCATE)')
     if (fresh) syncDirectory(start.directory)

@@ -7,6 +7,8 @@ import { readDamaged } from './damaged-rows.ts'
 import { LedgerBook, LedgerDelta, OTHER_ID } from './ledger-book.ts'
 import { DEAD_LETTERED, LOST, RECEIVED, replayLedger } from './ledger-codec.ts'
 import { LedgerFile } from './ledger-file.ts'
+import { isSound } from './salvage-rows.ts'
+import type { RawRow } from './salvage-rows.ts'
 import type { OutboxNote } from './state.ts'
 import { Transactions } from './transaction.ts'
 
@@ -41,8 +43,8 @@ function replayAll(source: Database, book: LedgerBook): boolean {
     ['ledger_snapshot', 'shard', 'lines'],
     ['ledger_log', 'id', 'delta'],
   ] as const) {
-    const { rows, damaged } = readDamaged<Record<string, unknown>>(source, table, key, 1 << 30)
-    for (const row of rows) if (!replayOne(row[column] as Buffer, trial)) return false
+    const { rows, damaged } = readDamaged<RawRow>(source, table, key, 1 << 30)
+    for (const row of rows) if (!isSound(table, row) || !replayOne(row[column] as Buffer, trial)) return false
     if (damaged()) return false
   }
   for (const line of trial.lines.values()) {

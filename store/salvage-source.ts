@@ -3,8 +3,9 @@ import { closeSync, existsSync, openSync, readSync, rmSync, statSync, writeSync 
 import BetterSqlite from 'better-sqlite3'
 import type { Database } from 'better-sqlite3'
 import { messageOf } from '../daemon/errors.ts'
-import { isDamage } from './damage.ts'
+import { isDamage, isMissingTable } from './damage.ts'
 import { openWritable, PAGE_BYTES } from './database.ts'
+import { assertTables } from './salvage-rows.ts'
 import { APPLICATION_ID, migrate } from './schema.ts'
 
 /** SQLite file format, 1.3. */
@@ -27,6 +28,7 @@ function tryOpen(path: string): Database | Error {
   try {
     db = new BetterSqlite(path, { readonly: true, fileMustExist: true })
     db.prepare('SELECT name FROM sqlite_master').all()
+    assertTables(db)
     db.prepare('SELECT count(*) FROM outbox_normal WHERE first = 1').get()
     return db
   } catch (error) {
@@ -34,10 +36,6 @@ function tryOpen(path: string): Database | Error {
     if (isDamage(error) || isMissingTable(error)) return error as Error
     throw error
   }
-}
-
-function isMissingTable(error: unknown): boolean {
-  return error instanceof BetterSqlite.SqliteError && error.code === 'SQLITE_ERROR'
 }
 
 /**

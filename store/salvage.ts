@@ -7,13 +7,17 @@ import { LANES } from '../daemon/ports.ts'
 import type { Lane } from '../daemon/ports.ts'
 import { messageOf } from '../daemon/errors.ts'
 import { isDamage, isDiskFull } from './damage.ts'
-import { readDamaged } from './damaged-rows.ts'
+import { readDamaged, scanDamaged } from './damaged-rows.ts'
 import { openWritable } from './database.ts'
 import { skimGroup } from './frames.ts'
 import { openGroup } from './group.ts'
 import type { GroupRow } from './lane-table.ts'
 import { LaneTable, lastOf } from './lane-table.ts'
+import { framesOf } from './letters.ts'
+import type { LetterRow } from './letters.ts'
 import { salvageLedger } from './salvage-ledger.ts'
+import { columnsOf, isSound } from './salvage-rows.ts'
+import type { RawRow } from './salvage-rows.ts'
 import { openSource, removeDatabase } from './salvage-source.ts'
 import { migrate } from './schema.ts'
 import type { OutboxNote } from './state.ts'
@@ -43,6 +47,9 @@ interface LaneResult {
   readonly lane: Lane
   readonly messages: number
   readonly bytes: number
+  /** Rows that are not what was written. */
+  readonly leftOut: number
+  /** Something of it could not be read at all. */
   readonly damaged: boolean
 }
 
@@ -58,8 +65,10 @@ export function salvage(order: SalvageOrder): Salvaged {
     if (source === undefined) texts.push('nothing of it could be read')
     noteHighest(target, order.note)
     const lost = salvageLedger(source, target, order.note, heldBy(target, results))
-    for (const result of results)
-      if (result.damaged) texts.push(`lane ${result.lane}: some pages could not be read, ${result.messages} messages were saved`)
+    for (const { lane, messages, damaged, leftOut } of results) {
+      if (damaged) texts.push(`lane ${lane}: some pages could not be read, ${messages} messages were saved`)
+      tellLeftOut(`lane ${lane}`, leftOut, texts)
+    }
     target.pragma('wal_checkpoint(TRUNCATE)')
     return { rescued: results.reduce((sum, result) => sum + result.messages, 0), lostMessages: lost.messages, texts }
   } finally {
@@ -81,28 +90,43 @@ function copyAll(source: Database, target: Database, order: SalvageOrder, texts:
   return LANES.map((lane) => copyLane(source, target, lane, transactions, order, texts))
 }
 
+function tellLeftOut(what: string, count: number, texts: string[]): void {
+  if (count > 0) texts.push(`${what}: ${count} damaged ${count === 1 ? 'row was' : 'rows were'} left out`)
+}
+
 /** Rows with an integer key, around damaged places. */
 function copyTable(source: Database, target: Database, table: string, key: string, texts: string[]): void {
-  const { rows, damaged } = readDamaged<Record<string, unknown>>(source, table, key, Number.MAX_SAFE_INTEGER)
-  for (const row of rows) insertRow(target, table, row)
+  const { rows, damaged } = readDamaged<RawRow>(source, table, key, Number.MAX_SAFE_INTEGER)
+  copyRows(rows, target, table, texts)
   if (damaged()) texts.push(`${table}: some rows could not be read`)
 }
 
 /** Small tables without an integer key: as far as one scan goes. */
 function copyUnkeyed(source: Database, target: Database, table: string, texts: string[]): void {
-  try {
-    for (const row of source.prepare(`SELECT * FROM ${table}`).iterate() as Iterable<Record<string, unknown>>) insertRow(target, table, row)
-  } catch (error) {
-    if (!isDamage(error)) throw error
-    texts.push(`${table}: some rows could not be read`)
-  }
+  const { rows, damaged } = scanDamaged<RawRow>(source, table)
+  copyRows(rows, target, table, texts)
+  if (damaged()) texts.push(`${table}: some rows could not be read`)
 }
 
-function insertRow(target: Database, table: string, row: Record<string, unknown>): void {
-  const columns = Object.keys(row)
-  target
-    .prepare(`INSERT OR REPLACE INTO ${table} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`)
-    .run(...Object.values(row))
+function copyRows(rows: Iterable<RawRow>, target: Database, table: string, texts: string[]): void {
+  const columns = columnsOf(table)
+  const insert = target.prepare(`INSERT OR REPLACE INTO ${table} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`)
+  let leftOut = 0
+  for (const row of rows) {
+    if (isSound(table, row) && (table !== 'dead_letters' || isWholeLetter(row))) insert.run(...columns.map((column) => row[column]))
+    else leftOut++
+  }
+  tellLeftOut(table, leftOut, texts)
+}
+
+function isWholeLetter(row: RawRow): boolean {
+  try {
+    framesOf(row as unknown as LetterRow)
+    return true
+  } catch (error) {
+    if (isDamage(error)) return false
+    throw error
+  }
 }
 
 function copyLane(
@@ -116,18 +140,19 @@ function copyLane(
   const table = new LaneTable(target, lane)
   const known = Math.max(table.highest, order.note?.lanes[table.index]?.highest ?? 0) + 1_000_000
   const { rows, damaged } = readDamaged<GroupRow & { frames: Buffer }>(source, `outbox_${lane}`, 'first', known)
-  const result = { lane, messages: 0, bytes: 0, damaged: false }
+  const result = { lane, messages: 0, bytes: 0, leftOut: 0, damaged: false }
   let end = table.watermark
   const take = (row: GroupRow & { frames: Buffer }): void => {
-    if (lastOf(row) <= end || row.first + row.count - 1 <= table.watermark) return
     const open = openCount(row, table)
-    if (open === undefined) result.damaged = true
-    else {
-      ensureEpoch(target, row.epoch, order)
-      table.put(row, row.frames)
-      result.messages += open.messages
-      result.bytes += open.bytes
+    if (open === undefined) {
+      result.leftOut++
+      return
     }
+    if (lastOf(row) <= end) return
+    ensureEpoch(target, row.epoch, order)
+    table.put(row, row.frames)
+    result.messages += open.messages
+    result.bytes += open.bytes
     end = lastOf(row)
   }
   try {
@@ -143,6 +168,7 @@ function copyLane(
 
 /** What of a row still counts as buffered; undefined when it is damaged. */
 function openCount(row: GroupRow & { frames: Buffer }, table: LaneTable): { messages: number; bytes: number } | undefined {
+  if (!isSound(`outbox_${table.lane}`, { ...row })) return undefined
   try {
     let messages = 0
     let bytes = 0

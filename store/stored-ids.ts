@@ -1,5 +1,6 @@
 /** The dedupe window on disk: the ids of each commit in one row, with the clocks of their time. */
 import type { Database, Statement } from 'better-sqlite3'
+import { DamagedFile } from './damage.ts'
 import { ID_BYTES } from './message-ids.ts'
 import type { Now, StoredIds } from './protocol.ts'
 import type { OutboxSettings } from './settings.ts'
@@ -45,6 +46,8 @@ export class IdsTable {
     this.#insert = db.prepare('INSERT INTO message_ids (boot_id, boot_ms, wall_ms, trusted, ids) VALUES (?, ?, ?, ?, ?)')
     this.#oldest = db.prepare('SELECT id, boot_id, boot_ms, wall_ms, trusted, length(ids) AS bytes FROM message_ids ORDER BY id LIMIT ?')
     this.#delete = db.prepare('DELETE FROM message_ids WHERE id <= ?')
+    const broken = db.prepare(`SELECT 1 FROM message_ids WHERE typeof(ids) <> 'blob' OR length(ids) % ? <> 0 LIMIT 1`)
+    if (broken.get(ID_BYTES) !== undefined) throw new DamagedFile('a row of message_ids is not what was written')
     this.#ids = (db.prepare('SELECT coalesce(sum(length(ids)), 0) FROM message_ids').pluck().get() as number) / ID_BYTES
   }
 

@@ -88,12 +88,13 @@ class Judge implements RolloutVerdict {
 
   #seeOther({ key, type, value, revision }: HistoryEvent): void {
     const [part, owner = '', name] = key.split('/')
-    if (part === 'rollouts' && name === 'cohorts') {
+    if (part === 'rollouts' && owner === this.#id && name === 'cohorts') {
       if (this.#cohorts[Number(key.split('/')[3])] !== undefined) this.violations.push(`${revision}: ${key} was written twice`)
       this.#cohorts[Number(key.split('/')[3])] = (JSON.parse(Buffer.from(value).toString()) as Cohort).gateways
     }
-    if (part === 'failures' && type === 'put') this.#failed.add((JSON.parse(Buffer.from(value).toString()) as { gateway: string }).gateway)
-    if (part !== 'gateways' || name !== 'results') return
+    if (part === 'failures' && owner === this.#id && type === 'put')
+      this.#failed.add((JSON.parse(Buffer.from(value).toString()) as { gateway: string }).gateway)
+    if (part !== 'gateways' || name !== 'results' || key.split('/')[3] !== this.#id) return
     const { state } = JSON.parse(Buffer.from(value).toString()) as Result
     this.#results.set(owner, state)
     if (state === 'applying') this.#seeStart(owner, revision)

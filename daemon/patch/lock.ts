@@ -41,6 +41,8 @@ export interface Finished<T> {
   readonly value: T
   /** Written in the transaction that releases: all of it, or none. */
   readonly results?: readonly Put[]
+  /** The work has released by itself, in a transaction that compared the token and deleted the entry. */
+  readonly released?: boolean
 }
 
 export type Work<T> = (token: FencingToken, signal: AbortSignal) => Promise<Finished<T>>
@@ -58,8 +60,8 @@ export async function withLease<T>(tools: Tools, request: LockRequest, stop: Abo
     const patience = AbortSignal.any([stop, session.ended])
     const entry = await enqueue(tools, request, session, patience)
     await waitForTurn(tools, request, entry, patience)
-    const { value, results = [] } = await hold(tools, request, session, entry, stop, work)
-    await release(tools, session, entry, results)
+    const { value, results = [], released = false } = await hold(tools, request, session, entry, stop, work)
+    if (!released) await release(tools, session, entry, results)
     return value
   } finally {
     await session.close()

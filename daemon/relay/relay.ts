@@ -27,6 +27,12 @@ export interface RelayPorts {
   readonly log: Log
 }
 
+/** Why nothing may leave this box, and what a person should do. */
+export interface RelayHold {
+  readonly reason: string
+  readonly remedy: string
+}
+
 const ALARM_MS = 30_000
 /** Being fenced again within this time means that somebody else lives under our id. */
 const FENCED_AGAIN_MS = 10 * 60_000
@@ -56,6 +62,7 @@ export class Relay implements Component {
   #settings: RelaySettings
   #kafka: Kafka | undefined
   #stopping = false
+  #hold: RelayHold | undefined
   #fencedMs = -Infinity
   /** Of the life that is. */
   #timeouts: KafkaTimeouts | undefined
@@ -126,6 +133,13 @@ export class Relay implements Component {
     this.#reopen()
   }
 
+  /** Nothing is sent from the next transaction on, until `undefined` comes; everything is buffered. */
+  hold(why: RelayHold | undefined): void {
+    const before = this.#hold
+    this.#hold = why
+    if (before?.reason !== why?.reason) this.#reopen()
+  }
+
   state(): RelayState {
     const timeouts = [this.#pace.timeouts(), ...(this.#timeouts === undefined ? [] : [this.#timeouts])]
     const targetMs = this.#pace.targetMs()
@@ -139,7 +153,8 @@ export class Relay implements Component {
     while (!this.#stopping) {
       const kafka = this.#kafka
       const leave = this.#leave.signal
-      if (kafka === undefined) await this.#idle()
+      if (this.#hold !== undefined) await this.#stand(this.#hold)
+      else if (kafka === undefined) await this.#idle()
       else if (this.#forwarder.clockHolds) await this.#holdForClock()
       else {
         const failure = await this.#live(kafka, leave)
@@ -152,6 +167,12 @@ export class Relay implements Component {
   async #idle(): Promise<void> {
     this.#board.enter('idle')
     this.#board.trouble('no Kafka broker is named', 'set kafka.brokers')
+    await this.#commands.sleep()
+  }
+
+  async #stand({ reason, remedy }: RelayHold): Promise<void> {
+    this.#board.enter('holding')
+    this.#board.trouble(reason, remedy)
     await this.#commands.sleep()
   }
 

@@ -7,7 +7,7 @@ import { Meter } from './meter.ts'
 
 /**
  * - `idle`: no broker is named; everything is buffered.
- * - `holding`: the wall clock can't be right, and records would leave with wrong times.
+ * - `holding`: the wall clock can't be right, and records would leave with wrong times; or this box may not send.
  * - `opening`: a producer's life begins (InitProducerId), which fences and ends whatever hung.
  * - `reading-back`: committed positions are read, and the outbox drops what they cover.
  * - `ready`: nothing to send, or the next transaction is not due.

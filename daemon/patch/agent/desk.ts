@@ -1,0 +1,138 @@
+/** All that the agent looks at, brought up to date and decided on: own memory, etcd's view, rollouts, own results. */
+import { messageOf } from '../../errors.ts'
+import { jittered } from '../backoff.ts'
+import type { View } from '../mirror.ts'
+import { ALIVE_EVERY_MS, keys } from '../records.ts'
+import type { AgentPorts } from './agent.ts'
+import { decide, waiting } from './eligibility.ts'
+import type { Action, Candidate, Decided, Why } from './eligibility.ts'
+import { appliedRecord, NOTHING, readOwn } from './own.ts'
+import type { Own } from './own.ts'
+import { Presence } from './presence.ts'
+import { readResults } from './results.ts'
+import type { ResultPorts, ResultSeen } from './results.ts'
+import { Rollouts } from './rollouts.ts'
+import { candidatesOf, idsOf } from './sight.ts'
+
+export interface Looked {
+  readonly candidates: readonly Candidate[]
+  readonly results: ReadonlyMap<string, ResultSeen>
+  readonly decided: Decided
+}
+
+/** The time that is kept over restarts moves in such steps: each is a write to the disk. */
+const TIME_STEP_MS = 3_600_000
+
+export class Desk {
+  readonly presence: Presence
+  readonly rollouts: Rollouts
+  readonly #ports: AgentPorts
+  readonly #telling: ResultPorts
+  view: View | undefined
+  own: Own = NOTHING
+  why: ReadonlyMap<string, Why> = new Map()
+  /** Monotonic ms when `alive` is due. */
+  beatAtMs = 0
+  #results: ReadonlyMap<string, ResultSeen> | undefined
+  #told = ''
+  /** What speaks against a start in this box's present state, by patch, until a wall time. */
+  readonly #unready = new Map<string, { readonly because: string; readonly untilMs: number }>()
+
+  constructor(ports: AgentPorts, telling: ResultPorts, machine: string) {
+    const { tools, memory, key, log } = ports
+    this.#ports = ports
+    this.#telling = telling
+    this.rollouts = new Rollouts(tools.etcd, telling.gateway)
+    this.presence = new Presence(
+      {
+        etcd: tools.etcd,
+        clock: tools.clock,
+        memory,
+        key,
+        log,
+        box: () => ports.box(),
+        verdict: () => ports.verdict(),
+        onChange: (belonging) => ports.onBelonging(belonging),
+      },
+      machine,
+    )
+  }
+
+  /** First contact, `alive` when it is time, `info` and `applied` when they changed. Rejects with an `EtcdFailure`. */
+  async beat(): Promise<void> {
+    const { clock, random } = this.#ports.tools
+    this.own = await readOwn(this.#ports.memory, this.#ports.reader)
+    const tells = JSON.stringify([appliedRecord(this.own), this.own.hold, this.#ports.box()])
+    const isDue = clock.monotonicMs() >= this.beatAtMs || tells !== this.#told
+    if (!isDue && (this.presence.belonging.kind === 'duplicate' || this.presence.compare !== undefined)) return
+    await this.presence.meet(this.own)
+    await this.#keepTime()
+    this.#told = tells
+    this.beatAtMs = clock.monotonicMs() + jittered(ALIVE_EVERY_MS, random)
+  }
+
+  async look(view: View): Promise<Looked> {
+    const { tools, reader, windows } = this.#ports
+    await this.rollouts.refresh(idsOf(view.entries, this.own))
+    const results = (this.#results ??= await readResults(this.#telling))
+    const clock = { wallMs: tools.clock.wallMs(), trusted: tools.clock.wallTrusted(), floorMs: this.own.timeFloorMs }
+    const sources = { box: this.#ports.box(), reader, own: this.own, results, rollouts: this.rollouts, clock }
+    const candidates = candidatesOf(view.entries, sources)
+    const decided = this.#withoutUnready(decide({ candidates, own: this.own, nowMs: clock.wallMs, windows }), clock.wallMs)
+    this.why = decided.why
+    return { candidates, results, decided }
+  }
+
+  /** With the lock held, from etcd itself: control, rollout and own result as the gate will compare them. */
+  async again({ do: what, candidate: { id } }: Action): Promise<Action | undefined> {
+    const view = this.view
+    if (view === undefined) return undefined
+    const own = [keys.control(id), keys.spec(id)]
+    const { answers } = await this.#ports.tools.etcd.transact({ compare: [], then: own.map((key) => ({ get: key })) })
+    const entries = new Map(view.entries)
+    for (const [index, key] of own.entries()) {
+      const entry = answers[index]?.entries[0]
+      if (entry === undefined) entries.delete(key)
+      else entries.set(key, entry)
+    }
+    await this.rollouts.look(id)
+    this.wrote()
+    const { decided } = await this.look({ ...view, entries })
+    return decided.actions.find((action) => action.do === what && action.candidate.id === id)
+  }
+
+  /** It is not tried again before `untilMs` (wall clock). */
+  notReady(patch: string, because: string, untilMs: number): void {
+    this.#unready.set(patch, { because, untilMs })
+  }
+
+  /** Own results in etcd are others now. */
+  wrote(): void {
+    this.#results = undefined
+  }
+
+  /** etcd's history is another one. */
+  forget(): void {
+    this.view = undefined
+    this.wrote()
+    this.rollouts.forget()
+    this.presence.forget()
+    this.#ports.reader.forget()
+  }
+
+  #withoutUnready({ actions, why }: Decided, nowMs: number): Decided {
+    const left = new Map(why)
+    for (const [patch, { because, untilMs }] of this.#unready) {
+      if (untilMs <= nowMs || why.get(patch)?.standing !== 'next') this.#unready.delete(patch)
+      else left.set(patch, { patch, ...waiting(because, untilMs) })
+    }
+    return { actions: actions.filter(({ candidate }) => !this.#unready.has(candidate.id)), why: left }
+  }
+
+  async #keepTime(): Promise<void> {
+    const { tools, memory, log } = this.#ports
+    const nowMs = tools.clock.wallMs()
+    if (!tools.clock.wallTrusted() || nowMs < this.own.timeFloorMs + TIME_STEP_MS) return
+    await memory.write({ 'time/floor': nowMs }).catch((error: unknown) => log.debug({ err: messageOf(error) }, 'the time was not kept'))
+  }
+}

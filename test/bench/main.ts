@@ -9,6 +9,7 @@ import { setUpGateway, setUpTopics } from '../fleet/setup.ts'
 import { freePort, serviceScope, type ServiceScope } from '../services/index.ts'
 import { ensurePackages } from '../services/install.ts'
 import { measureCeilings } from './ceilings.ts'
+import { measureFleet } from './fleet.ts'
 import { Scenarios, type BenchPlace } from './scenarios.ts'
 
 const TOPIC = 'device-logs'
@@ -41,6 +42,7 @@ async function measure(place: BenchPlace, only: readonly string[] | undefined): 
     backlog: () => scenarios.backlog(1_000_000),
     idle: () => scenarios.idle(30_000),
     devices: () => scenarios.devices(10_000),
+    fleet: () => measureFleet(place.scope),
   }
   const unknown = (only ?? []).filter((name) => !(name in all))
   if (unknown.length > 0) throw new Error(`there is no ${unknown.join(', ')}; there are ${Object.keys(all).join(', ')}`)

@@ -24,6 +24,7 @@ import { readLocks } from './locks.ts'
 import { findSilent } from './silence.ts'
 import { takeSnapshot } from './snapshot.ts'
 import type { Snapshot } from './snapshot.ts'
+import { isGood } from './view.ts'
 import type { RolloutView } from './view.ts'
 import { scopeOf, Views } from './views.ts'
 
@@ -61,6 +62,8 @@ export class RolloutController implements Component {
   /** Keys that nobody can read, by the mod revision that was told of. */
   readonly #told = new Map<string, string>()
   #running: Promise<void> | undefined
+  /** Until the bake of some stage is over. */
+  #nextDueMs = Infinity
   #state: ControllerState = { state: 'starting' }
 
   constructor(tools: Tools, settings: ControllerSettings, reader: RolloutReader, log: Log) {
@@ -143,9 +146,11 @@ export class RolloutController implements Component {
   async #decideAll(reign: Reign, views: Views, fleet: Fleet, signal: AbortSignal): Promise<boolean> {
     const scopes = fleet.rollouts.flatMap((rollout) => scopeOf(rollout) ?? [])
     const locks = await retrying(this.#tools, signal, () => readLocks(this.#tools.etcd, scopes))
+    this.#nextDueMs = Infinity
     for (const view of views.look(fleet, locks)) {
       signal.throwIfAborted()
       if (await this.#decideOne(reign, view)) return true
+      this.#nextDueMs = Math.min(this.#nextDueMs, bakeLeftMs(view) ?? Infinity)
     }
     return false
   }
@@ -178,7 +183,7 @@ export class RolloutController implements Component {
     await sleep(this.#tools.clock, pauseMs, signal)
     const prefixes = [keys.patches, keys.rollouts, 'failures/', ...(isBusy ? [keys.gateways] : [])]
     const targets = prefixes.map((prefix) => ({ prefix }))
-    const mostMs = jittered(isBusy ? busyMs : idleMs, this.#tools.random)
+    const mostMs = Math.min(jittered(isBusy ? busyMs : idleMs, this.#tools.random), this.#nextDueMs)
     await untilChange(this.#tools, { targets, revision: revision + 1, mostMs }, signal)
   }
 
@@ -190,4 +195,10 @@ export class RolloutController implements Component {
       this.#log.error({ key, why }, `etcd holds something at ${key} that is of no use: ${why}. It is ignored; put it right or delete it`)
     }
   }
+}
+
+function bakeLeftMs(view: RolloutView): number | undefined {
+  if (!isGood(view) || view.state === undefined || view.facts.doneForMs === undefined) return undefined
+  const leftMs = (view.spec.patch.rollout.stages[view.state.stage]?.bakeMs ?? 0) - view.facts.doneForMs
+  return leftMs > 0 ? leftMs : undefined // over: what it waits for now is something else
 }

@@ -42,28 +42,30 @@ function rule(path: string, component: ConcernedComponent, apply: 'live' | 'rest
 }
 
 /**
- * The first that matches counts. What names the past (id, folder, prefix) or opens a socket needs a restart;
- * what only steers the flow is live.
+ * The first that matches counts. Live means: taken over by the component alone, while all others go on. A listener,
+ * a connection or an endpoint that changed is stopped with a drain and started anew, and only that one. What names the
+ * past (id, folder, prefix) and what patches come through waits for a restart of the daemon.
  */
 const RULES: readonly Rule[] = [
   rule('gateway.id', 'gateway', 'restart'),
   rule('gateway.dataDir', 'gateway', 'restart'),
   rule('gateway', 'gateway', 'live'),
-  rule('mqtt.listen', 'listener', 'restart'),
-  rule('mqtt.connect', 'connection', 'restart'),
-  rule('mqtt.topics', 'topics', 'restart'),
-  // Listeners take packets of this size; raised for the intake alone, they would still refuse what it allows.
-  rule('limits.maxMessageBytes', 'admission', 'restart'),
-  rule('limits.knownDevices', 'admission', 'restart'),
+  rule('mqtt.listen', 'listener', 'live'),
+  rule('mqtt.connect', 'connection', 'live'),
+  // The intake takes new patterns, the connections among their sources subscribe anew; listeners see no difference.
+  rule('mqtt.topics', 'topics', 'live'),
+  // Also all listeners, which take packets of this size: raised for the intake alone, they would refuse what it allows.
+  rule('limits.maxMessageBytes', 'admission', 'live'),
+  // Also all listeners and connections: each has its share of the bytes.
+  rule('limits.inFlight', 'admission', 'live'),
   rule('limits', 'admission', 'live'),
-  rule('buffer.dedupe', 'outbox', 'restart'),
   rule('buffer', 'outbox', 'live'),
-  rule('ledger', 'ledger', 'restart'),
+  rule('ledger', 'ledger', 'live'),
   rule('kafka.prefix', 'relay', 'restart'),
   rule('kafka', 'relay', 'live'),
   rule('etcd', 'etcd', 'restart'),
   rule('patches', 'patches', 'restart'),
-  rule('metrics', 'metrics', 'restart'),
+  rule('metrics', 'metrics', 'live'),
   rule('page', 'page', 'restart'),
   rule('control', 'control', 'restart'),
   rule('log', 'log', 'live'),

@@ -1,98 +1,74 @@
 /** Wires the daemon: the one place where flows, adapters and the store meet. */
-import { createHash } from 'node:crypto'
-import { join } from 'node:path'
 import { HttpEndpoint } from '../adapters/control/server.ts'
-import { SystemClock, systemRandom } from '../adapters/host/clock.ts'
-import { KnownDevices } from '../adapters/host/known-devices.ts'
-import { SystemLog } from '../adapters/host/log.ts'
-import { FileMemory } from '../adapters/mqtt/connect-memory.ts'
-import { MqttConnection } from '../adapters/mqtt/connect.ts'
-import { MqttListener } from '../adapters/mqtt/listen.ts'
-import { changes } from '../config/changes.ts'
-import type { LoadedConfig } from '../config/load.ts'
 import type { Settings } from '../config/settings.ts'
-import { Outbox } from '../store/outbox.ts'
-import { Account } from './account.ts'
 import type { Component } from './component.ts'
-import { controlRoutes, metricsRoutes } from './compose/routes.ts'
-import { kafkaOf } from './compose/kafka.ts'
+import { LiveConfiguration } from './compose/configuration.ts'
+import { Overrides } from './compose/overrides.ts'
+import { partsOf, type Parts } from './compose/parts.ts'
 import { reconfigure } from './compose/reload.ts'
-import { connectSettings, ingestSettings, listenSettings, outboxSettings, relaySettings } from './compose/settings.ts'
-import { SourceComponent } from './compose/source.ts'
-import { parseDeviceList } from './ingest/device-list.ts'
-import { DeviceIntake } from './ingest/intake.ts'
+import { controlRoutes, metricsRoutes } from './compose/routes.ts'
+import type { Start } from './compose/starting.ts'
+import { GatewayError, messageOf } from './errors.ts'
 import { Monitor } from './monitor.ts'
-import type { Log, Source } from './ports.ts'
-import { Relay } from './relay/relay.ts'
+import type { Log } from './ports.ts'
 import { Supervisor } from './supervisor.ts'
 import { VERSION } from './version.ts'
-
-/** The parts that a reload may change. */
-export interface Parts {
-  readonly clock: SystemClock
-  readonly log: SystemLog
-  readonly outbox: Outbox
-  /** Undefined: every device is known. */
-  readonly knownDevices: KnownDevices | undefined
-  readonly intake: DeviceIntake
-  readonly relay: Relay
-  readonly account: Account
-  readonly sources: readonly Source[]
-}
 
 /** A wired daemon, not yet started. */
 export class Gateway {
   readonly log: Log
+  readonly #start: Start
   readonly #parts: Parts
+  readonly #configuration: LiveConfiguration
   readonly #monitor: Monitor
   readonly #supervisor: Supervisor
-  #loaded: LoadedConfig
-  /** Behind `#loaded` where a change waits for a restart. */
-  #inForce: Settings
 
-  constructor(loaded: LoadedConfig) {
-    const { settings } = loaded
-    this.#loaded = loaded
-    this.#inForce = settings
-    this.#parts = wire(settings)
-    const { clock, log, outbox, knownDevices, intake, relay, account, sources } = this.#parts
-    this.log = log
-    this.#monitor = new Monitor(
-      watched(() => this.#inForce, this.#parts),
-      clock,
-      log,
-    )
+  constructor(start: Start) {
+    const { settings } = start.layered.loaded
     const snapshot = () => this.#monitor.snapshot()
+    this.#start = start
+    this.#parts = partsOf(settings, () => this.#inForce, metricsRoutes(snapshot))
+    const { clock, log, outbox, account, intake, sources, knownDevices, metrics, relay } = this.#parts
+    const { memory } = outbox
+    this.log = log
+    const takeOver = (inForce: Settings, wanted: Settings) => reconfigure(this.#parts, inForce, wanted)
+    const report = (type: string, document: object): void => this.#report(type, document)
+    this.#configuration = new LiveConfiguration(start.layered, { ...start, memory, clock, log, takeOver, report })
+    const overrides = new Overrides({ memory, clock, log, configuration: this.#configuration })
+    this.#monitor = new Monitor(watched(this.#configuration, overrides, this.#parts), clock, log)
     const routes = controlRoutes({
       snapshot,
       outbox,
       ledger: account,
       deadLetters: outbox.deadLetters,
-      effective: () => this.#loaded.effective,
-      pending: () => this.#pending(),
+      configuration: this.#configuration,
+      overrides,
     })
-    const endpoints = [new HttpEndpoint('control', { socketPath: settings.control.socket }, routes, log)]
-    const { listen } = settings.metrics
-    if (listen !== undefined) endpoints.push(new HttpEndpoint('metrics', listen, metricsRoutes(snapshot), log))
-    // The buffer first, since its lock proves that no other daemon runs here; the sources last, when all can accept.
-    // The socket answers before the rest starts and until it has stopped: a drain must be seen.
-    const components: Component[] = [
-      outbox,
-      account,
-      ...endpoints,
-      relay,
-      this.#monitor,
-      ...(knownDevices === undefined ? [] : [knownDevices]),
-      intake,
-      ...sources.map((source) => new SourceComponent(source, intake)),
-    ]
-    this.#supervisor = new Supervisor(components, clock, log)
+    const control = new HttpEndpoint('control', { socketPath: settings.control.socket }, routes, log)
+    // The buffer first, since its lock proves that no other daemon runs here; the sources late, when all can accept.
+    // The socket answers before the rest starts and until it has stopped: a drain must be seen. The configuration ends
+    // first: a change that is under way is whole before anything stops.
+    const components: Component[] = [outbox, account, control, metrics, relay, this.#monitor, knownDevices, intake, sources]
+    this.#supervisor = new Supervisor([...components, overrides, this.#configuration], clock, log)
   }
 
+  /** With a layer on trial, a start that fails is remembered: the next one is made without that layer. */
   async start(signal: AbortSignal): Promise<void> {
-    await this.#supervisor.start(signal)
+    const { mark, trial, layered } = this.#start
+    try {
+      await this.#supervisor.start(signal)
+    } catch (error) {
+      if (trial !== undefined && !signal.aborted) mark.failed(trial, messageOf(error))
+      throw error
+    }
+    if (trial !== undefined) mark.clear()
     this.#monitor.running()
-    this.log.info({ version: VERSION, gateway: this.#loaded.settings.gateway.id }, 'the pipeline accepts deliveries')
+    this.log.info({ version: VERSION, gateway: layered.loaded.settings.gateway.id }, 'the pipeline accepts deliveries')
+  }
+
+  /** The start was made with settings on trial: without them, another one may succeed. */
+  get onTrial(): boolean {
+    return this.#start.trial !== undefined
   }
 
   ended(): Promise<never> {
@@ -115,75 +91,60 @@ export class Gateway {
     this.log.info({}, 'stopped')
   }
 
-  /** Applies what can change while it runs, and names what waits for a restart. */
-  reload(loaded: LoadedConfig): void {
-    this.#inForce = reconfigure(this.#parts, this.#inForce, loaded.settings, this.log)
-    this.#loaded = loaded
+  /** Reads the files anew and applies what can change while it runs. Never rejects. */
+  reload(): Promise<void> {
+    return this.#configuration.reload()
   }
 
-  /** Keys whose new values wait for a restart. */
-  #pending(): readonly string[] {
-    return changes(this.#inForce, this.#loaded.settings).map((change) => change.path)
+  get #inForce(): Settings {
+    return this.#configuration.inForce
+  }
+
+  /** A record of the gateway's own for the events topic; nobody reads it while no Kafka is named. */
+  #report(type: string, document: object): void {
+    const { outbox, clock } = this.#parts
+    const gateway = this.#inForce.gateway.id
+    if (this.#inForce.kafka === undefined) return
+    outbox.submitInternal({
+      destination: 'events',
+      key: gateway,
+      value: Buffer.from(JSON.stringify({ gateway, epoch: outbox.state().epoch, ...document })),
+      headers: [['type', type]],
+      receivedMs: clock.wallMs(),
+    })
   }
 }
 
-export function compose(loaded: LoadedConfig): Gateway {
-  return new Gateway(loaded)
-}
-
-function wire(settings: Settings): Parts {
-  const clock = new SystemClock()
-  const random = systemRandom
-  const log = new SystemLog(settings.log.level, clock)
-  const outbox = new Outbox({ dataDir: settings.gateway.dataDir, settings: outboxSettings(settings), clock, random, log })
-  const hash = (text: string): Uint8Array => createHash('sha256').update(text).digest().subarray(0, 16)
-  const onNotice = (kind: string, device: string, text: string, suppressed: number): void => log.warn({ kind, device, suppressed }, text)
-  const knownDevices = knownDevicesOf(settings, clock, log)
-  const isKnown = (device: string): boolean => knownDevices?.isKnown(device) ?? true
-  const intake = new DeviceIntake(ingestSettings(settings), { clock, random, outbox, hash, isKnown, onNotice })
-  const relay = new Relay({ outbox, internal: outbox, kafka: kafkaOf(settings, clock, log), clock, random, log }, relaySettings(settings))
-  const sources = [...listeners(settings, outbox, clock, log), ...connections(settings, clock, log)]
-  for (const source of sources) intake.add(source)
-  const account = new Account(outbox.ledger, () => intake.counters().received)
-  return { clock, log, outbox, knownDevices, intake, relay, account, sources }
-}
-
-function knownDevicesOf({ limits }: Settings, clock: SystemClock, log: Log): KnownDevices | undefined {
-  const path = limits.knownDevices?.file
-  return path === undefined ? undefined : new KnownDevices({ path, parse: parseDeviceList, clock, log })
-}
-
-function listeners(settings: Settings, exchanges: Outbox, clock: SystemClock, log: Log): Source[] {
-  return Object.entries(settings.mqtt.listen).map(
-    ([name, listener]) => new MqttListener({ name, settings: listenSettings(listener, settings), exchanges, clock, log }),
-  )
-}
-
-function connections(settings: Settings, clock: SystemClock, log: Log): Source[] {
-  const { dataDir } = settings.gateway
-  return Object.entries(settings.mqtt.connect).map(([name, connection]) => {
-    const memory = new FileMemory(join(dataDir, `mqtt-${name}.json`))
-    return new MqttConnection({ name, settings: connectSettings(name, connection, settings), clock, random: systemRandom, log, memory })
-  })
+/** Throws when the settings can't be wired; with a layer on trial the next start is made without it. */
+export function compose(start: Start): Gateway {
+  try {
+    return new Gateway(start)
+  } catch (error) {
+    if (start.trial === undefined) throw error
+    start.mark.failed(start.trial, messageOf(error))
+    throw new GatewayError('transient', `no start with the settings on trial: ${messageOf(error)}`, { cause: error })
+  }
 }
 
 function watched(
-  inForce: () => Settings,
+  configuration: LiveConfiguration,
+  overrides: Overrides,
   { outbox, intake, relay, account, sources, clock }: Parts,
 ): ConstructorParameters<typeof Monitor>[0] {
   return {
-    identity: { pid: process.pid, version: VERSION, gateway: inForce().gateway.id, startedMs: clock.wallMs() },
-    sources: () => sources.map((source) => source.state()),
+    identity: { pid: process.pid, version: VERSION, gateway: configuration.inForce.gateway.id, startedMs: clock.wallMs() },
+    sources: () => sources.state(),
     intake: () => intake.counters(),
     outbox: () => outbox.state(),
     relay: () => relay.state(),
     whenFull: () => {
-      const { urgent, normal, deferred } = inForce().buffer.lanes
+      const { urgent, normal, deferred } = configuration.inForce.buffer.lanes
       return { urgent: urgent.whenFull, normal: normal.whenFull, deferred: deferred.whenFull }
     },
+    configuration: () => ({ overrides: overrides.list(), leftOut: configuration.leftOut }),
     ledger: account,
     report: (record) => {
-      if (inForce().kafka !== undefined) outbox.submitInternal(record)
+      if (configuration.inForce.kafka !== undefined) outbox.submitInternal(record)
     },
   }
 }

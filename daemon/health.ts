@@ -48,6 +48,8 @@ export interface VerdictInput {
   readonly relay: RelayFigures
   /** Messages that limits dropped (evicted, expired, above a limit, QoS 0) since the relay's reason stands. */
   readonly dropped: number
+  /** Layers of the configuration that are not valid here; they stand in the status with the reasons. */
+  readonly layersLeftOut?: readonly string[]
 }
 
 /** With deliveries in flight and room in the buffer, a commit must come within this time. */
@@ -177,13 +179,23 @@ function laneWaits({ outbox, relay }: VerdictInput): Verdict | undefined {
 function degraded(input: VerdictInput): Verdict | undefined {
   const down = input.sources.filter((source) => source.state !== 'up')
   const first = down[0]
-  if (first === undefined) return undefined
+  if (first === undefined) return layerLeftOut(input.layersLeftOut ?? [])
   const rest = down.length > 1 ? `, and ${down.length - 1} more` : ''
   return {
     state: 'degraded',
     line: `mqtt.${first.kind}.${first.name} is ${first.state}: ${first.reason ?? 'no reason known'}${rest}`,
     reason: first.reason ?? first.state,
     sinceMs: first.sinceMs,
+  }
+}
+
+function layerLeftOut(labels: readonly string[]): Verdict | undefined {
+  if (labels.length === 0) return undefined
+  return {
+    state: 'degraded',
+    line: `settings that are not valid here are left out: ${labels.join(', ')}; messages flow`,
+    reason: 'a layer of the configuration is not valid',
+    remedy: '`edgectl config show` says why; mend the file, or take the patch back',
   }
 }
 

@@ -1,8 +1,10 @@
 import { Command, CommanderError } from 'commander'
 import { thisHost } from '../config/host.ts'
-import { loadConfig, type LoadedConfig } from '../config/load.ts'
+import { loadConfig } from '../config/load.ts'
 import { ConfigError, formatProblem } from '../config/problem.ts'
+import { SystemClock } from '../adapters/host/clock.ts'
 import { compose, type Gateway } from './compose.ts'
+import { loadForStart } from './compose/starting.ts'
 import { GatewayError, messageOf } from './errors.ts'
 import { EXIT } from './exit.ts'
 import { VERSION } from './version.ts'
@@ -44,12 +46,14 @@ function check(path: string): void {
 
 /** Ends the program itself: a timer or socket that a library forgot must not keep a stopped daemon alive. */
 async function run(path: string, running: () => void): Promise<void> {
-  const loaded = loadConfig(path, [], thisHost())
-  const gateway = compose(loaded)
-  for (const warning of loaded.warnings) gateway.log.warn({ problem: formatProblem(warning) }, 'the configuration has a warning')
+  const start = loadForStart(path, new SystemClock())
+  if (start.trial !== undefined) start.mark.begin(start.trial)
+  const gateway = compose(start)
+  for (const warning of start.layered.loaded.warnings)
+    gateway.log.warn({ problem: formatProblem(warning) }, 'the configuration has a warning')
   crashOnFaults(gateway)
   const stop = new AbortController()
-  onSignals(gateway, path, stop)
+  onSignals(gateway, stop)
   try {
     await gateway.start(stop.signal)
     running()
@@ -57,7 +61,8 @@ async function run(path: string, running: () => void): Promise<void> {
   } catch (error) {
     if (!stop.signal.aborted) {
       gateway.log.error(fieldsOf(error), `the daemon ends: ${messageOf(error)}`)
-      process.exit(codeOf(error))
+      // Without the settings on trial the next start may succeed, whatever the error says.
+      process.exit(gateway.onTrial ? EXIT.temporary : codeOf(error))
     }
   }
   const late = setTimeout(() => endByForce(gateway), gateway.drainMs + GRACE_MS)
@@ -85,7 +90,7 @@ function crashOnFaults(gateway: Gateway): void {
   process.on('unhandledRejection', crash)
 }
 
-function onSignals(gateway: Gateway, path: string, stop: AbortController): void {
+function onSignals(gateway: Gateway, stop: AbortController): void {
   const end = (signal: string): void => {
     if (stop.signal.aborted) {
       gateway.log.warn({ signal }, 'second signal: work in progress is abandoned; what was acknowledged is safe')
@@ -98,19 +103,7 @@ function onSignals(gateway: Gateway, path: string, stop: AbortController): void 
   }
   process.on('SIGTERM', () => end('SIGTERM'))
   process.on('SIGINT', () => end('SIGINT'))
-  process.on('SIGHUP', () => reload(gateway, path))
-}
-
-/** A configuration that is not valid changes nothing. */
-function reload(gateway: Gateway, path: string): void {
-  let loaded: LoadedConfig
-  try {
-    loaded = loadConfig(path, [], thisHost())
-  } catch (error) {
-    gateway.log.error({ err: messageOf(error) }, 'the configuration is not valid; the daemon goes on with the old one')
-    return
-  }
-  gateway.reload(loaded)
+  process.on('SIGHUP', () => void gateway.reload())
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

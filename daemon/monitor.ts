@@ -9,7 +9,7 @@ import { verdictOf, type Verdict } from './health.ts'
 import type { InternalRecord, Ledger, LedgerTotals, Log, OutboxNotice, OutboxState, SourceState } from './ports.ts'
 import { Rates } from './rates.ts'
 import { droppedByLimits, shedSince } from './shedding.ts'
-import { statusDocument, type Identity, type IntakeFigures, type RelayStatus, type Snapshot } from './status.ts'
+import { statusDocument, type ConfigurationFigures, type Identity, type IntakeFigures, type RelayStatus, type Snapshot } from './status.ts'
 
 const TICK_MS = 1_000
 const RATE_WINDOW_MS = 10_000
@@ -25,6 +25,7 @@ export interface Watched {
   outbox(): OutboxState
   relay(): RelayStatus
   whenFull(): Snapshot['whenFull']
+  configuration(): ConfigurationFigures
   readonly ledger: Ledger
   /** Undefined while no Kafka is named: there is nobody to report to. */
   report(record: InternalRecord): void
@@ -89,18 +90,30 @@ export class Monitor implements Component {
     const monotonicMs = this.#clock.monotonicMs()
     const sources = this.#watched.sources()
     const relay = this.#watched.relay()
+    const configuration = this.#watched.configuration()
     const dropped = this.#shedAtTrouble === undefined ? 0 : droppedByLimits(shedSince(this.#shedAtTrouble, this.#totals.shed))
     return {
       identity: this.#watched.identity,
       wallMs,
       monotonicMs,
       clockTrusted: this.#clock.wallTrusted(),
-      verdict: verdictOf({ wallMs, monotonicMs, phase: this.#phase, sources, outbox, lastCommitMs: this.#lastCommitMs, relay, dropped }),
+      verdict: verdictOf({
+        wallMs,
+        monotonicMs,
+        phase: this.#phase,
+        sources,
+        outbox,
+        lastCommitMs: this.#lastCommitMs,
+        relay,
+        dropped,
+        layersLeftOut: configuration.leftOut.map(({ label }) => label),
+      }),
       sources,
       intake: this.#watched.intake(),
       ledger: this.#totals,
       shedSinceStart: shedSince(this.#shedAtStart, this.#totals.shed),
       whenFull: this.#watched.whenFull(),
+      configuration,
       outbox,
       relay,
       rates: {

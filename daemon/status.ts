@@ -41,6 +41,21 @@ export interface Identity {
   readonly startedMs: number
 }
 
+/** What stands above the files of the box, apart from patches that are in force. */
+export interface ConfigurationFigures {
+  /** A technician's, until they end; secrets are hidden. */
+  readonly overrides: readonly {
+    readonly key: string
+    readonly value: unknown
+    readonly until: string
+    readonly remainingSeconds: number
+    readonly by: string
+    readonly reason: string
+  }[]
+  /** Remembered, but not valid here. */
+  readonly leftOut: readonly { readonly label: string; readonly reason: string }[]
+}
+
 /** All figures of one instant. */
 export interface Snapshot {
   readonly identity: Identity
@@ -57,6 +72,7 @@ export interface Snapshot {
   readonly outbox: OutboxState
   readonly relay: RelayStatus
   readonly whenFull: Readonly<Record<DeviceLane, 'block' | 'drop-oldest'>>
+  readonly configuration: ConfigurationFigures
   readonly rates: {
     readonly inPerSecond: number
     readonly outPerSecond: number
@@ -108,6 +124,10 @@ export function statusDocument(snapshot: Snapshot) {
       notices: outbox.notices.map((notice) => ({ text: notice.text, at: iso(notice.atMs) })),
     },
     kafka: kafkaStatus(snapshot),
+    configuration: {
+      overrides: snapshot.configuration.overrides,
+      leftOut: snapshot.configuration.leftOut.map(({ label, reason }) => ({ label, reason })),
+    },
   }
 }
 

@@ -1,18 +1,22 @@
 /** Answers from the files of a daemon that is down, in the same shapes as the control socket's. */
-import type { LoadedConfig } from '../../config/load.ts'
+import { SystemClock } from '../../adapters/host/clock.ts'
 import { formatOrigin, formatPath } from '../../config/problem.ts'
 import { StoppedOutbox } from '../../store/readonly.ts'
 import { letterDocument, laneSpans } from '../compose/documents.ts'
+import { loadForStart } from '../compose/starting.ts'
 import { GatewayError } from '../errors.ts'
 import type { StoppedDocument } from './figures.ts'
 import { ledgerDocument } from './ledger-view.ts'
 
 /** `refusal`: what the socket said; it is thrown for a question that the files can't answer. */
-export function fromFiles({ settings, effective }: LoadedConfig, question: string, refusal: GatewayError): unknown {
+export function fromFiles(path: string, question: string, refusal: GatewayError): unknown {
+  const { loaded, leftOut } = loadForStart(path, new SystemClock(), 'command').layered
+  const { settings, effective } = loaded
   const url = new URL(question, 'http://files')
   if (url.pathname === '/config') {
     return {
       schema: 1,
+      leftOut: leftOut.map(({ label, reason }) => ({ label, reason })),
       values: effective.map(({ path, value, origin }) => ({ path: formatPath(path), value, origin: formatOrigin(origin) })),
     }
   }

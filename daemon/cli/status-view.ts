@@ -1,6 +1,7 @@
 import { duration } from '../health.ts'
 import type { StatusDocument } from '../status.ts'
-import { colour, count, size, table } from './text.ts'
+import { overrideLine } from './config-show.ts'
+import { colour, count, printable, size, table } from './text.ts'
 
 const TONES = {
   ok: 'green',
@@ -34,6 +35,8 @@ function facts(status: StatusDocument): string[] {
   ]
   if (verdict.remedy !== undefined) lines.push(`  remedy   ${verdict.remedy}`)
   if (!status.clockTrusted) lines.push(`  clock    ${status.at} can't be right: set it, or check NTP`)
+  lines.push(...status.configuration.overrides.map((override) => `  override ${overrideLine(override)}`))
+  lines.push(...status.configuration.leftOut.map(({ label, reason }) => printable(`  left out ${label}: ${reason.replaceAll('\n', '; ')}`)))
   return lines
 }
 

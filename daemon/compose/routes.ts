@@ -1,10 +1,11 @@
 /** What the control socket and the metrics port answer. */
 import { exposition } from '../../adapters/control/metrics.ts'
-import type { EffectiveValue } from '../../config/effective.ts'
-import { formatOrigin, formatPath } from '../../config/problem.ts'
 import { ledgerDocument } from '../cli/ledger-view.ts'
 import { isHealthy, isReady } from '../health.ts'
 import { metricsOf } from '../metrics.ts'
+import { configRoutes } from './config-routes.ts'
+import type { LiveConfiguration } from './configuration.ts'
+import type { Overrides } from './overrides.ts'
 import { laneSpans, letterDocument } from './documents.ts'
 import type { DeadLetters, Ledger, OutboxReader, Reply, Route, RouteRequest, StoredDeadLetter } from '../ports.ts'
 import { statusDocument, type Snapshot } from '../status.ts'
@@ -14,10 +15,8 @@ export interface RouteSources {
   readonly outbox: Pick<OutboxReader, 'epochs' | 'state'>
   readonly ledger: Ledger
   readonly deadLetters: DeadLetters
-  /** In force now, with where each value was written. */
-  effective(): readonly EffectiveValue[]
-  /** Keys whose values are in force only after a restart. */
-  pending(): readonly string[]
+  readonly configuration: Pick<LiveConfiguration, 'loaded' | 'pending' | 'leftOut'>
+  readonly overrides: Pick<Overrides, 'list' | 'set' | 'clear'>
 }
 
 const LINES_MAX = 1_000
@@ -28,11 +27,7 @@ export function controlRoutes(sources: RouteSources): readonly Route[] {
     get('/status', () => statusDocument(sources.snapshot())),
     get('/buffer', () => bufferDocument(sources)),
     get('/ledger', async ({ query }) => ledgerDocument(await ledger.totals(), await ledger.lines(limitOf(query.get('devices'), 20)))),
-    get('/config', () => ({
-      schema: 1,
-      afterRestart: sources.pending(),
-      values: sources.effective().map(({ path, value, origin }) => ({ path: formatPath(path), value, origin: formatOrigin(origin) })),
-    })),
+    ...configRoutes(sources.configuration, sources.overrides),
     get('/dead-letters', async ({ query }) => ({
       schema: 1,
       deadLetters: (await deadLetters.list(limitOf(query.get('limit'), 50))).map((letter) => letterDocument(letter, false)),

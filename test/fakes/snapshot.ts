@@ -76,6 +76,7 @@ export function snapshot(change: Partial<Snapshot> = {}): Snapshot {
     shedSinceStart: { oversize: { messages: 1, bytes: 100 } },
     whenFull: { urgent: 'block', normal: 'block', deferred: 'drop-oldest' },
     ledger: { shed: { oversize: { messages: 1, bytes: 100 } }, lost: { messages: 0, bytes: 0 } },
+    configuration: { overrides: [], leftOut: [] },
     outbox: outboxState(),
     relay: relayStatus(),
     rates: { inPerSecond: 1.26, outPerSecond: 1, shedPerSecond: 0, growthBytesPerSecond: 0 },

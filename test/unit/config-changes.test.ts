@@ -27,8 +27,8 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
     ['limits.perDevice.messagesPerSecond admission live', 'limits.perDevice.burst admission live'],
   ],
   ['', 'limits: { overrides: { a: { devices: "a*" } } }', ['limits.overrides admission live']],
-  ['', 'limits: { maxMessageBytes: 128KiB }', ['limits.maxMessageBytes admission restart']],
-  ['', 'limits: { knownDevices: { file: /d } }', ['limits.knownDevices admission restart']],
+  ['', 'limits: { maxMessageBytes: 128KiB }', ['limits.maxMessageBytes admission live']],
+  ['', 'limits: { knownDevices: { file: /d } }', ['limits.knownDevices admission live']],
   [
     '',
     'limits: { severity: { from: "json:/level", reserve: 30% } }',
@@ -45,12 +45,8 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
       'buffer.commit.maxDelay outbox live',
     ],
   ],
-  [
-    '',
-    'buffer: { dedupe: { from: "json:/id", window: 1m } }',
-    ['buffer.dedupe.from outbox restart', 'buffer.dedupe.window outbox restart'],
-  ],
-  ['', 'ledger: { maxDevices: 5 }', ['ledger.maxDevices ledger restart']],
+  ['', 'buffer: { dedupe: { from: "json:/id", window: 1m } }', ['buffer.dedupe.from outbox live', 'buffer.dedupe.window outbox live']],
+  ['', 'ledger: { maxDevices: 5 }', ['ledger.maxDevices ledger live']],
   ['', `${KAFKA} }`, ['kafka relay live']],
   [
     `${KAFKA} }`,
@@ -70,34 +66,30 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
     ['kafka.sasl.username relay live'],
   ],
   ['limits: { severity: { from: "json:/a" } }', 'limits: { severity: { from: "json:/b" } }', ['limits.severity.from admission live']],
-  ['', 'mqtt: { listen: { local: { url: "mqtt://127.0.0.1:1885" } } }', ['mqtt.listen.local.url listener local restart']],
+  ['', 'mqtt: { listen: { local: { url: "mqtt://127.0.0.1:1885" } } }', ['mqtt.listen.local.url listener local live']],
   [
     '',
     'mqtt: { listen: { local: { url: "mqtt://127.0.0.1:1883", auth: { passwordFile: /p } } } }',
-    ['mqtt.listen.local.auth listener local restart'],
+    ['mqtt.listen.local.auth listener local live'],
   ],
   [
     'mqtt: { listen: { a: { url: "mqtts://127.0.0.1:1", tls: { cert: /c, key: /k } } } }',
     'mqtt: { listen: { a: { url: "mqtts://127.0.0.1:1", tls: { cert: /d, key: /k } } } }',
-    ['mqtt.listen.a.tls.cert listener a restart'],
+    ['mqtt.listen.a.tls.cert listener a live'],
   ],
   [
     'mqtt: { connect: { a: { url: "mqtts://h:1" } } }',
     'mqtt: { connect: { a: { url: "mqtts://h:2", tls: { ca: /c }, keepalive: 60s } } }',
-    [
-      'mqtt.connect.a.url connection a restart',
-      'mqtt.connect.a.keepalive connection a restart',
-      'mqtt.connect.a.tls.ca connection a restart',
-    ],
+    ['mqtt.connect.a.url connection a live', 'mqtt.connect.a.keepalive connection a live', 'mqtt.connect.a.tls.ca connection a live'],
   ],
   [
     'mqtt: { connect: { a: { url: "mqtt://h:1" } } }',
     'mqtt: { connect: { a: { url: "mqtt://h:1" }, b: { url: "mqtt://h:2" } } }',
-    ['mqtt.connect.b connection b restart', 'mqtt.topics.device-logs.sources topics restart'],
+    ['mqtt.connect.b connection b live', 'mqtt.topics.device-logs.sources topics live'],
   ],
-  ['', 'mqtt: { topics: { device-logs: { pattern: "x/{device}" } } }', ['mqtt.topics.device-logs.pattern topics restart']],
-  ['', 'metrics: { listen: off }\npage: { listen: "127.0.0.1:8080" }', ['metrics.listen metrics restart', 'page.listen page restart']],
-  ['metrics: { listen: "127.0.0.1:1" }', 'metrics: { listen: "127.0.0.1:2" }', ['metrics.listen metrics restart']],
+  ['', 'mqtt: { topics: { device-logs: { pattern: "x/{device}" } } }', ['mqtt.topics.device-logs.pattern topics live']],
+  ['', 'metrics: { listen: off }\npage: { listen: "127.0.0.1:8080" }', ['metrics.listen metrics live', 'page.listen page restart']],
+  ['metrics: { listen: "127.0.0.1:1" }', 'metrics: { listen: "127.0.0.1:2" }', ['metrics.listen metrics live']],
   ['', 'patches: { lockTtl: 20s }\netcd: { endpoints: ["https://h"] }', ['etcd etcd restart', 'patches.lockTtl patches restart']],
 ]
 

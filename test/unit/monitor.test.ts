@@ -42,6 +42,7 @@ function set(): {
     outbox: () => outboxState({ notices: [...notices] }, { normal: { messages: 1 } }),
     relay: () => ({ ...relay, lastProgressMs: clock.monotonicMs() }),
     whenFull: () => ({ urgent: 'block', normal: 'block', deferred: 'drop-oldest' }),
+    configuration: () => ({ overrides: [], leftOut: [] }),
     ledger: { totals: async () => TOTALS, lines: async () => [SHEDDING, QUIET] },
     report: (record) => void records.push(record),
   }

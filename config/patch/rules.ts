@@ -1,6 +1,6 @@
 /** What no single value shows: rules between the values of one patch. */
 import type { Finding } from '../issues.ts'
-import { type Json, isObject } from '../merge.ts'
+import { type Json, isObject, valueAt } from '../merge.ts'
 import type { Path } from '../problem.ts'
 import { formatPercent } from '../units.ts'
 import type { ParsedPatch } from './schema.ts'
@@ -75,7 +75,7 @@ const UNPATCHABLE: readonly (readonly string[])[] = [
 
 function* configSpec(spec: Json): Iterable<Finding> {
   if (!isObject(spec) || Object.keys(spec).length === 0)
-    return yield wrong(['spec'], 'an empty change; write the keys of the configuration file that it sets')
+    yield wrong(['spec'], 'an empty change; write the keys of the configuration file that it sets')
   for (const key of UNPATCHABLE) {
     const touched = touchedAt(spec, key)
     if (touched !== undefined)
@@ -89,11 +89,11 @@ function* configSpec(spec: Json): Iterable<Finding> {
 
 /** The path at which a merge patch would change `key`: the key, or a parent that it replaces or removes. */
 function touchedAt(spec: Json, key: readonly string[]): Path | undefined {
-  let value: Json = spec
+  let value: Json | undefined = spec
   for (const [depth, step] of key.entries()) {
     if (!isObject(value)) return key.slice(0, depth)
-    if (!Object.hasOwn(value, step)) return undefined
-    value = value[step] ?? null
+    value = valueAt(value, [step])
+    if (value === undefined) return undefined
   }
   return key
 }

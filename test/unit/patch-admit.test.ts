@@ -163,7 +163,7 @@ test('property: a key of some sites reaches no box of another site', () => {
   })
   fc.assert(
     fc.property(target, fc.uniqueArray(sites, { minLength: 1 }), sites, (aimed, own, site) => {
-      const spec: Trusted = { ...trusted(), patch: { ...trusted().patch, target: aimed } as Patch }
+      const spec: Trusted = { ...trusted(), patch: { ...trusted().patch, target: aimed } }
       const box = { ...context().box, site }
       const verdict = admit(spec, context({ box, scopes: new Map([['ops', { kinds: ['config'], sites: own }]]) }))
       if (verdict.verdict === 'eligible') assert.ok(own.includes(site))

@@ -93,8 +93,7 @@ for (const [name, value, read] of CASES) {
     assert.match(reason('paused'), /no JSON/)
     assert.match(reason('[]'), /it is no map/)
     assert.match(reason(`"${'x'.repeat(1_100_000)}"`), /too many/)
-    const { at: _, ...without } = value as { readonly at?: string }
-    if ('at' in value) assert.match(reason(JSON.stringify(without)), /^at is no instant/)
+    if ('at' in value) assert.match(reason(JSON.stringify({ ...value, at: undefined })), /^at is no instant/)
   })
 
   test(`${name}: no value makes it throw`, () => {

@@ -273,3 +273,13 @@ test('a patch that this box can not carry out is refused with what to write inst
     assert.match(message, words)
   }
 })
+
+test('sources that are looked at twice at once are tied once', async () => {
+  const one = await box()
+  await one.kind.stop()
+  await Promise.all([one.kind.refresh(), one.kind.refresh()])
+  await forward(one, 'p1', { acknowledge: ACK })
+  one.lan.come('cam-1')
+  await settled()
+  assert.deepEqual([one.lan.sent.length, one.lan.listening], [1, [ACK.topic]])
+})

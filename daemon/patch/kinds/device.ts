@@ -49,6 +49,7 @@ export class DeviceKind implements Kind<DevicePatch, DeviceLayer> {
   /** What ACTIVATE asked for, by patch and source. */
   readonly #topics = new Map<string, readonly string[]>()
   #layers: DeviceLayers
+  #refreshing: Promise<void> = Promise.resolve()
 
   constructor(parts: DeviceKindParts) {
     this.#parts = parts
@@ -56,7 +57,14 @@ export class DeviceKind implements Kind<DevicePatch, DeviceLayer> {
   }
 
   /** Before the sources start, so that no device finds nothing; again whenever sources came or went. */
-  async refresh(): Promise<void> {
+  refresh(): Promise<void> {
+    // One at a time: two would tie a new source twice.
+    const next = this.#refreshing.catch(() => undefined).then(() => this.#refresh())
+    this.#refreshing = next
+    return next
+  }
+
+  async #refresh(): Promise<void> {
     await this.#readLayers()
     const now = new Set(this.#parts.publishers())
     for (const [publisher, tie] of this.#ties) if (!now.has(publisher)) await this.#untie(publisher, tie)

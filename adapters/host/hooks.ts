@@ -102,9 +102,8 @@ class Running {
         this.#kill('SIGKILL')
         const found = code === 0 ? 'ok' : code === null ? `was ended by ${name ?? 'a signal'}` : `ended with exit code ${code}`
         // Output that is under way; but a stray that holds the pipe does not hold us.
-        const bound = setTimeout(() => this.#child.stdout?.destroy(), 500)
-        this.#child.once('close', () => clearTimeout(bound))
-        this.#child.stdout?.once('close', () => over(found))
+        timers.push(setTimeout(() => void (this.#child.stdout?.destroy(), this.#child.stderr?.destroy()), 500))
+        this.#child.once('close', () => over(found))
       })
     })
   }

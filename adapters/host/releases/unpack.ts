@@ -16,7 +16,7 @@ export interface UnpackLimits {
   readonly roomBytes: number
 }
 
-type Header = tar.Headers & { readonly pax?: Readonly<Record<string, string>> }
+type Header = tar.Headers & { readonly pax?: Readonly<Record<string, string>> | null }
 
 const GZIP = [0x1f, 0x8b]
 const ZSTD = [0x28, 0xb5, 0x2f, 0xfd]
@@ -113,7 +113,7 @@ class Unpacking {
     if (!isFolder && header.type !== 'file' && header.type !== 'contiguous-file') {
       throw refused(`${header.name} is neither a file nor a folder (${header.type ?? 'unknown'}); links and special files are not unpacked`)
     }
-    if (header.pax !== undefined && Object.keys(header.pax).some((key) => key.startsWith('GNU.sparse'))) {
+    if (Object.keys(header.pax ?? {}).some((key) => key.startsWith('GNU.sparse'))) {
       throw refused(`${header.name} is a sparse file; make the archive without --sparse`)
     }
     if (((header.mode ?? 0) & 0o7000) !== 0)

@@ -90,13 +90,13 @@ async function startProgram(scope: ServiceScope, order: BoxOrder): Promise<Child
   return child
 }
 
-/** Ten more boxes behind a proxy that counts every byte of their connections. They take part like all others. */
+/** Some more boxes behind a proxy that counts every byte of their connections. They take part like all others. */
 async function startSample(scope: ServiceScope, port: number, options: FleetOptions): Promise<{ readonly bytes: () => number }> {
   const proxy = await scope.proxy({ target: port })
   await startProgram(scope, { port: proxy.port, from: options.boxes, count: SAMPLE, applyMs: options.applyMs, lockTtlMs: 30_000 })
   return { bytes: () => proxy.bytes.toServer + proxy.bytes.toClient }
 }
-const SAMPLE = 10
+const SAMPLE = 50
 
 async function countersOf(endpoint: string, pid: number, client: EtcdClient): Promise<Counters> {
   const text = await (await fetch(`${endpoint}/metrics`)).text()
@@ -184,7 +184,8 @@ async function measureRollout(
 }
 
 /**
- * Ten times the boxes. Requests per box stay; their number in all is ten times as many. What grows per box is the
+ * Ten times the boxes. Requests per box stay (they grow with the slots of the lock: each release wakes the waiters that
+ * stand next, as many as there are slots); their number in all is ten times as many. What grows per box is the
  * reading of cohorts: each box reads each cohort once, and a cohort of the last stage holds three quarters of all
  * names, so the bytes of cohorts grow with the square of the fleet.
  */

@@ -5,12 +5,14 @@ import type { Component } from './component.ts'
 import { LiveConfiguration } from './compose/configuration.ts'
 import { Overrides } from './compose/overrides.ts'
 import { partsOf, type Parts } from './compose/parts.ts'
+import { PatchPath } from './compose/patches.ts'
 import { reconfigure } from './compose/reload.ts'
 import { controlRoutes, metricsRoutes } from './compose/routes.ts'
 import type { Start } from './compose/starting.ts'
 import { GatewayError, messageOf } from './errors.ts'
 import { Monitor } from './monitor.ts'
 import type { Log } from './ports.ts'
+import type { RelayHold } from './relay/relay.ts'
 import { Supervisor } from './supervisor.ts'
 import { VERSION } from './version.ts'
 
@@ -21,6 +23,7 @@ export class Gateway {
   readonly #parts: Parts
   readonly #configuration: LiveConfiguration
   readonly #monitor: Monitor
+  readonly #patches: PatchPath | undefined
   readonly #supervisor: Supervisor
 
   constructor(start: Start) {
@@ -49,7 +52,9 @@ export class Gateway {
     // The socket answers before the rest starts and until it has stopped: a drain must be seen. The configuration ends
     // first: a change that is under way is whole before anything stops.
     const components: Component[] = [outbox, account, control, metrics, relay, this.#monitor, knownDevices, intake, sources]
-    this.#supervisor = new Supervisor([...components, overrides, this.#configuration], clock, log)
+    this.#patches = this.#patchPath(settings)
+    const last: Component[] = [overrides, this.#configuration, ...(this.#patches === undefined ? [] : [this.#patches])]
+    this.#supervisor = new Supervisor([...components, ...last], clock, log)
   }
 
   /** With a layer on trial, a start that fails is remembered: the next one is made without that layer. */
@@ -94,6 +99,23 @@ export class Gateway {
   /** Reads the files anew and applies what can change while it runs. Never rejects. */
   reload(): Promise<void> {
     return this.#configuration.reload()
+  }
+
+  /** Undefined while no etcd is named. It starts last and ends first: a patch works on what runs. */
+  #patchPath({ etcd }: Settings): PatchPath | undefined {
+    if (etcd === undefined) return undefined
+    const { clock, log, outbox, relay, sources } = this.#parts
+    const parts = {
+      clock,
+      log,
+      memory: outbox.memory,
+      configuration: this.#configuration,
+      settings: () => this.#inForce,
+      verdict: () => this.#monitor.snapshot().verdict,
+      publishers: () => sources.publishers(),
+      hold: (why: RelayHold | undefined) => relay.hold(why),
+    }
+    return new PatchPath(parts, etcd)
   }
 
   get #inForce(): Settings {

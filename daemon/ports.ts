@@ -117,6 +117,8 @@ export interface SourceState {
 /** An MQTT source. Ready (`start` resolved) means that it listens, or that it began to connect. */
 export interface Source {
   readonly name: string
+  /** Carries settings to its devices. */
+  readonly devices?: DevicePublisher
   start(intake: Intake, signal: AbortSignal): Promise<void>
   /** Stop pulling, keep connections for a while, then close them unacknowledged and refuse new ones. Idempotent. */
   hold(reason: string): void

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Clock } from '../clock.ts'
 import type { Component } from '../component.ts'
 import { messageOf } from '../errors.ts'
-import type { Intake, Log, Source, SourceState } from '../ports.ts'
+import type { DevicePublisher, Intake, Log, Source, SourceState } from '../ports.ts'
 import { back, type Taken } from './steps.ts'
 
 /** How one source is to be. */
@@ -56,6 +56,11 @@ export class Sources implements Component {
   async stop(deadlineMs: number): Promise<void> {
     this.#signal.abort()
     await Promise.all([...this.#running.keys()].map((key) => this.#end(key, deadlineMs)))
+  }
+
+  /** Those that can carry settings to devices. */
+  publishers(): readonly DevicePublisher[] {
+    return [...this.#running.values()].flatMap(({ source }) => source.devices ?? [])
   }
 
   state(): readonly SourceState[] {

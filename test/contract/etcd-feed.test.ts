@@ -146,6 +146,7 @@ describe('the feed', { timeout: 120_000 }, () => {
       transact: (transaction) => inner.transact(transaction),
       grantLease: (ttlMs) => inner.grantLease(ttlMs),
       renewLease: (id, timeoutMs) => inner.renewLease(id, timeoutMs),
+      leaseRemainingMs: (id) => inner.leaseRemainingMs(id),
       revokeLease: (id) => inner.revokeLease(id),
       watch: () => () => undefined,
     })

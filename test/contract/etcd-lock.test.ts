@@ -536,6 +536,7 @@ function watching(
     list: (query) => inner.list(query),
     grantLease: (ttlMs) => inner.grantLease(ttlMs),
     renewLease: (id, timeoutMs) => inner.renewLease(id, timeoutMs),
+    leaseRemainingMs: (id) => inner.leaseRemainingMs(id),
     revokeLease: (id) => inner.revokeLease(id),
     watch: (targets, revision, onHint) => inner.watch(targets, revision, onHint),
     transact(transaction) {

@@ -4,7 +4,7 @@ import { parseDuration, Wrong } from './units.ts'
 
 /** `limits.perDevice.burst`, `mqtt.topics."a b".pattern`: as `formatPath` writes it. Undefined when it is no key. */
 export function parseKey(text: string): readonly string[] | undefined {
-  const step = /(?:^|\.)(?:([A-Za-z0-9_-]+)|("(?:[^"\\]|\\.)*"))(?=\.|$)/gy
+  const step = /(?:(?<!^)\.|^)(?:([A-Za-z0-9_-]+)|("(?:[^"\\]|\\.)*"))(?=\.|$)/gy
   const steps: string[] = []
   while (step.lastIndex < text.length) {
     const found = step.exec(text)

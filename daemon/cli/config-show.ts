@@ -2,15 +2,8 @@ import { userInfo } from 'node:os'
 import { InvalidArgumentError, type Command } from 'commander'
 import { ask, command, type GlobalOptions } from './ask.ts'
 import { show } from './figures.ts'
+import { overrideLine, type OverrideDocument } from './override-line.ts'
 import { printable, table } from './text.ts'
-
-interface OverrideDocument {
-  readonly key: string
-  readonly value: unknown
-  readonly until: string
-  readonly by: string
-  readonly reason: string
-}
 
 interface ConfigDocument {
   readonly afterRestart?: readonly string[]
@@ -82,21 +75,6 @@ async function override(program: Command, key: string | undefined, value: string
   const document = await command(global, `/config/override?${query.toString()}`)
   const { override: made } = document as { override?: OverrideDocument }
   show(program, document, made === undefined ? `${key} was set` : `in force: ${overrideLine(made)}`)
-}
-
-/** `limits.perDevice.messagesPerSecond = 500 until 18:00, by root` */
-export function overrideLine({ key, value, until, by, reason }: OverrideDocument): string {
-  const why = reason === '' ? '' : ` (${reason})`
-  return printable(`${key} = ${JSON.stringify(value)} until ${localTime(until)}, by ${by}${why}`)
-}
-
-/** `18:00`, or with the date when that is another day; the box's local time. */
-function localTime(iso: string): string {
-  const at = new Date(iso)
-  const two = (part: number): string => String(part).padStart(2, '0')
-  const time = `${two(at.getHours())}:${two(at.getMinutes())}`
-  if (at.toDateString() === new Date().toDateString()) return time
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${time}`
 }
 
 function span(text: string): string {

@@ -1,6 +1,6 @@
 import { duration } from '../health.ts'
 import type { StatusDocument } from '../status.ts'
-import { overrideLine } from './config-show.ts'
+import { overrideLine } from './override-line.ts'
 import { colour, count, printable, size, table } from './text.ts'
 
 const TONES = {

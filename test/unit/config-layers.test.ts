@@ -34,7 +34,7 @@ describe('layers above the files', () => {
     const all = [layer(1_000, rate(3)), layer(41, rate(1)), layer(42, rate(2))]
     fc.assert(
       fc.property(fc.shuffledSubarray(all, { minLength: 3, maxLength: 3 }), (came) => {
-        const memory = new Map(came.map((one) => [layerKey(one), { ...one } as Json]))
+        const memory = new Map(came.map((one) => [layerKey(one), { ...one }]))
         const { loaded } = loadLayered(files(FILE), layersIn(memory).map(aboveOf))
         assert.equal(loaded.settings.limits.perDevice.messagesPerSecond, 3)
       }),

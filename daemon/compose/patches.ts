@@ -178,7 +178,7 @@ function liveOf(parts: PatchParts, etcd: EtcdSettings): Live {
     reserveBytes: settings().buffer.minFreeBytes,
   })
   const config = new ConfigKind(parts.configuration, memory, () => settings().shutdown.drainMs)
-  const checks = new HostChecks({ units, probe, pipeline: () => pipelineOf(parts.verdict()) })
+  const checks = new HostChecks({ units, probe, pipeline: () => pipelineOf(parts.verdict(), settings()) })
   const kinds = { config: config as unknown as Kind, files: files as unknown as Kind, device: device as unknown as Kind }
   const runner = new Runner({ memory, clock, random: systemRandom, log, kinds, checks })
   const owner = { gateway: gateway.id, life: Buffer.from(systemRandom.bytes(8)).toString('hex') }
@@ -247,9 +247,13 @@ function rolloutReader({ patches }: Settings, reader: TrustingReader): RolloutRe
   }
 }
 
-/** Waiting for Kafka is no fault of a patch; but while nothing moves, none can be judged either: inconclusive. */
-function pipelineOf(verdict: Verdict): { readonly ok: boolean; readonly reason?: string } {
-  return verdict.state === 'ok' ? { ok: true } : { ok: false, reason: wordsOf(verdict) }
+/**
+ * Waiting for Kafka is no fault of a patch; but while nothing moves, none can be judged either: inconclusive. A box for
+ * which no Kafka is named can't do better than to buffer.
+ */
+function pipelineOf(verdict: Verdict, { kafka }: Settings): { readonly ok: boolean; readonly reason?: string } {
+  const isWell = verdict.state === 'ok' || (verdict.state === 'buffering' && kafka === undefined)
+  return isWell ? { ok: true } : { ok: false, reason: wordsOf(verdict) }
 }
 
 function wordsOf({ state, line }: Verdict): string {

@@ -113,6 +113,61 @@ describe('one patch from etcd to committed', () => {
     assert.equal(box.kind.box.calls.filter((call) => call === 'flip').length, 1)
   })
 
+  it('what is wrong with the patch is its failure; what is wrong with the box only waits', async () => {
+    const prefix = fresh()
+    const box = await startBox(prefix, 'gw-1')
+    const [bad, early] = [patch('bad', { channel: 'a' }), patch('early', { channel: 'b' })]
+    let isEarly = true
+    box.kind.fault = (call) => {
+      if (call !== 'prepare') return
+      if (isEarly) throw new GatewayError('saturated', 'no room on the disk')
+      throw rejected('not for this release')
+    }
+    await fleet.push(early)
+    await fleet.open(early, ['gw-1'])
+    await box.until('it waits', () => box.why('early') === 'no room on the disk')
+    assert.equal(await fleet.result('gw-1', 'early'), undefined)
+    isEarly = false
+    await fleet.push(bad)
+    await fleet.open(bad, ['gw-1'])
+    await box.until('failed', async () => (await fleet.result('gw-1', 'bad'))?.state === 'failed')
+    assert.deepEqual(await fleet.keysBelow('failures/'), [keys.failure('bad', 1)])
+  })
+
+  it('an effect that may take longer than the lock was asked for gets a lock that lives longer', async () => {
+    const prefix = fresh()
+    const box = await startBox(prefix, 'gw-1', { ttlMs: 2_000 })
+    box.kind.limits = { flip: 5_000, activate: 50_000, unflip: 20_000, reactivate: 20_000 }
+    const one = patch('one')
+    await fleet.push(one)
+    await fleet.open(one, ['gw-1'])
+    await box.until('completed', async () => (await fleet.result('gw-1', 'one'))?.state === 'completed')
+    await fleet.state(one, { phase: 'rolling-back', undo: 'all' })
+    await box.until('rolled back', async () => (await fleet.result('gw-1', 'one'))?.state === 'rolled-back')
+  })
+
+  it('patch path 22: checks that fail on the old version as well deny nothing, and wait for the controller', async () => {
+    const prefix = fresh()
+    const box = await startBox(prefix, 'gw-1')
+    const health = { checks: ['pipeline-moving'], consecutive: 1, deadlineMs: 1_000, bakeMs: 1_000 }
+    const one = patch('one', { health })
+    box.kind.fault = (call) => {
+      if (call === 'activate') box.checks.bad.set('pipeline-moving', 'Kafka unreachable')
+    }
+    await fleet.push(one)
+    await fleet.open(one, ['gw-1'])
+    await box.until('inconclusive', async () => (await fleet.result('gw-1', 'one'))?.state === 'inconclusive')
+    assert.equal(box.kind.box.running, 'old')
+    assert.equal(box.memory.below('denied/').size, 0)
+    assert.deepEqual(await fleet.keysBelow('failures/'), [])
+    await box.until('it waits', () => box.why('one')?.includes('the controller must look first') === true)
+    box.checks.bad.clear()
+    box.kind.fault = undefined
+    const at = Date.parse((await fleet.result('gw-1', 'one'))?.at ?? '')
+    await fleet.state(one, { reason: 'Kafka is back' })
+    await box.until('it will try again', () => box.why('one')?.includes(new Date(at + 60_000).toISOString()) === true)
+  })
+
   it('takes back what it completed when the rollout orders it', async () => {
     const prefix = fresh()
     const box = await startBox(prefix, 'gw-1')

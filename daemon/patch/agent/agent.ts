@@ -75,6 +75,8 @@ const RETRY_FIRST_MS = 500
 const RETRY_MOST_MS = 60_000
 /** A patch that waits for its lock lets others have a turn after this time. */
 const TURN_PATIENCE_MS = 10 * 60_000
+/** Right before a renewal, 2/3 of a lock's life less its margin are left; the longest effect must fit into half of it. */
+const LIFE_OF_LOCK = 2
 /** Between two looks whether a patch could begin here at all. */
 const UNREADY_MS = 60_000
 
@@ -241,7 +243,8 @@ export class Agent implements Component, FeedConsumer {
     this.#turn = current
     const watching = this.#watch(current, AbortSignal.any([over.signal, signal]))
     try {
-      await takeTurn(this.#gate, this.#turnOf(current, patch), AbortSignal.any([current.give.signal, signal]))
+      const ttlMs = await this.#ttlMs(action, signal)
+      await takeTurn(this.#gate, { ...this.#turnOf(current, patch), ttlMs }, AbortSignal.any([current.give.signal, signal]))
     } catch (error) {
       if (error !== current.give.signal.reason || current.begun) throw error
     } finally {
@@ -252,7 +255,15 @@ export class Agent implements Component, FeedConsumer {
     }
   }
 
-  #turnOf(current: Current, patch: Turn['patch']): Turn {
+  /** Longer than `patches.lockTtl` where an effect of this patch may take longer: otherwise it could never begin. */
+  async #ttlMs(action: Action, signal: AbortSignal): Promise<number> {
+    const { runner } = this.#ports
+    const longestMs = action.do === 'apply' ? runner.longestMs(action.accepted, signal) : runner.longestUndoMs(action.candidate.id)
+    // What a patch has wrong is told by its attempt.
+    return Math.max(this.#gate.ttlMs, LIFE_OF_LOCK * (await longestMs.catch(unlessRejected)))
+  }
+
+  #turnOf(current: Current, patch: Turn['patch']): Omit<Turn, 'ttlMs'> {
     const { runner } = this.#ports
     const { action } = current
     const { id } = action.candidate
@@ -323,6 +334,11 @@ export class Agent implements Component, FeedConsumer {
     this.#rested.add(id)
     return 'it waited long for its lock: another patch has its turn'
   }
+}
+
+function unlessRejected(error: unknown): number {
+  if (kindOf(error) === undefined || kindOf(error) === 'fatal') throw error
+  return 0
 }
 
 function cancellation(candidate: Candidate | undefined): string | undefined {

@@ -32,6 +32,8 @@ export interface GatePorts extends ResultPorts {
 
 export interface Turn {
   readonly patch: Patch
+  /** Of the lock. */
+  readonly ttlMs: number
   /** True: others' open markers keep it waiting. An undo goes ahead in any case. */
   readonly waitsForOpen: boolean
   /** Looks at etcd anew, now that the lock is held. Undefined: no longer. */
@@ -60,7 +62,7 @@ const GATE_LOOKS = 5
  */
 export function takeTurn(ports: GatePorts, turn: Turn, stop: AbortSignal): Promise<Outcome | undefined> {
   const { scope, slots } = turn.patch.rollout.concurrency
-  const request = { scope, slots: { count: slots, onChange: () => () => undefined }, owner: ports.owner, ttlMs: ports.ttlMs }
+  const request = { scope, slots: { count: slots, onChange: () => () => undefined }, owner: ports.owner, ttlMs: turn.ttlMs }
   return withLease(ports.tools, request, stop, async (token, signal) => {
     const start = await passGate(ports, turn, token, signal)
     if (start === undefined) return { value: undefined }

@@ -29,6 +29,8 @@ export interface PatchReader {
 export interface PatchRunner {
   recover(signal: AbortSignal): Promise<Outcome | undefined>
   objection(accepted: Accepted, signal: AbortSignal): Promise<string | undefined>
+  longestMs(accepted: Accepted, signal: AbortSignal): Promise<number>
+  longestUndoMs(patch: string): Promise<number>
   apply(accepted: Accepted, permit: Permit, signal: AbortSignal, retry?: number): Promise<Outcome>
   undo(patch: string, permit: Permit, signal: AbortSignal): Promise<Outcome>
   state(): RunnerState | undefined

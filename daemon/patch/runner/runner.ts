@@ -76,7 +76,7 @@ export class Runner {
     })
   }
 
-  /** Why `apply` would not begin now, in one sentence; undefined when it would. Changes nothing. */
+  /** Why `apply` had better wait, in one sentence; undefined when it would begin, or fail for good. Changes nothing. */
   async objection(accepted: Accepted, signal: AbortSignal): Promise<string | undefined> {
     const busy = this.#unfinished()
     if (busy !== undefined) return busy
@@ -84,9 +84,25 @@ export class Runner {
       await this.#parts.kinds[accepted.patch.kind].prepare(accepted, signal)
     } catch (error) {
       if (kindOf(error) === 'fatal' || kindOf(error) === undefined) throw error
-      return messageOf(error)
+      // A fault of the patch itself must be told as its failure, and counted: `apply` does both.
+      return kindOf(error) === 'rejected' ? undefined : messageOf(error)
     }
     return this.#unwell(accepted, signal)
+  }
+
+  /** The longest effect that needs the lock to last, ms: at most so much before the lock's deadline it begins. */
+  async longestMs(accepted: Accepted, signal: AbortSignal): Promise<number> {
+    const kind = this.#parts.kinds[accepted.patch.kind]
+    const plan = await kind.prepare(accepted, signal)
+    return Math.max(kind.limitMs('pre', plan), kind.limitMs('flip', plan) + kind.limitMs('activate', plan))
+  }
+
+  /** The same for the undo of a committed patch; 0 when it is not applied here. */
+  async longestUndoMs(patch: string): Promise<number> {
+    const applied = await this.#journal.applied(patch)
+    if (applied === undefined) return 0
+    const kind = this.#parts.kinds[applied.kind]
+    return kind.limitMs('unflip', applied.plan) + kind.limitMs('reactivate', applied.plan)
   }
 
   /** `retry`: number of the control that it is started under; a denial notes it. */

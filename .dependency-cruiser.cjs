@@ -30,7 +30,10 @@ module.exports = {
       name: 'adapters-and-store-see-ports-only',
       severity: 'error',
       from: { path: '^(adapters|store)/' },
-      to: { path: '^(daemon|config)/', pathNot: '^daemon/(ports|clock|errors|component|health|metrics|patch/(ports|kinds|document|memory|signing))\\.ts$' },
+      to: {
+        path: '^(daemon|config)/',
+        pathNot: '^daemon/(ports|clock|errors|component|health|metrics|patch/(ports|kinds|document|memory|signing))\\.ts$',
+      },
     },
     {
       name: 'adapters-do-not-see-each-other',
@@ -53,6 +56,8 @@ module.exports = {
     driver('etcd3', 'adapters/etcd/'),
     driver('undici', 'adapters/(http|control)/'),
     driver('prom-client', 'adapters/control/'),
+    driver('tar-stream', 'adapters/host/'),
+    driver('croner', '(adapters/host|config/patch)/'),
     driver('zod', 'config/'),
     driver('yaml', 'config/'),
   ],

@@ -22,7 +22,7 @@ export function openBoxKey(dataDir: string): BoxKey {
     return new FileBoxKey(readPrivateKey(path) ?? createPrivateKeyAtomically(path))
   } catch (error) {
     throw new GatewayError('fatal', `the identity of this box can't be used: ${messageOf(error)}`, {
-      remedy: `put ${path} back from a backup; or remove it, and have an operator delete this box's gateways/<id>/identity in etcd`,
+      remedy: `put ${path} back from a backup; or remove it, and let an operator run: edgectl fleet release with the id of this box`,
       cause: error,
     })
   }

@@ -1,11 +1,13 @@
 /** What no single value shows: rules between the values of one patch. */
 import type { Finding } from '../issues.ts'
-import { type Json, isObject, valueAt } from '../merge.ts'
+import { type Json, isObject } from '../merge.ts'
+import { fixedIn } from '../patchable.ts'
 import type { Path } from '../problem.ts'
-import { formatPercent } from '../units.ts'
+import { formatDuration, formatPercent } from '../units.ts'
 import type { ParsedPatch } from './schema.ts'
 
 type Files = Extract<ParsedPatch, { kind: 'files' }>
+type Device = Extract<ParsedPatch, { kind: 'device' }>
 
 export function* patchRules(patch: ParsedPatch): Iterable<Finding> {
   yield* target(patch)
@@ -14,6 +16,7 @@ export function* patchRules(patch: ParsedPatch): Iterable<Finding> {
   yield* stages(patch)
   if (patch.kind === 'config') yield* configSpec(patch.spec as Json)
   if (patch.kind === 'files') yield* artifacts(patch)
+  if (patch.kind === 'device') yield* answers(patch)
 }
 
 function wrong(path: Path, message: string): Finding {
@@ -63,39 +66,12 @@ function* stages({ rollout }: ParsedPatch): Iterable<Finding> {
   }
 }
 
-/** What a box needs in order to take a patch back; a patch that cut it off could never be undone from afar. */
-const UNPATCHABLE: readonly (readonly string[])[] = [
-  ['gateway', 'id'],
-  ['gateway', 'dataDir'],
-  ['control'],
-  ['etcd'],
-  ['kafka', 'prefix'],
-  ['patches'],
-]
-
 function* configSpec(spec: Json): Iterable<Finding> {
   if (!isObject(spec) || Object.keys(spec).length === 0)
     yield wrong(['spec'], 'an empty change; write the keys of the configuration file that it sets')
-  for (const key of UNPATCHABLE) {
-    const touched = touchedAt(spec, key)
-    if (touched !== undefined)
-      yield wrong(
-        ['spec', ...touched],
-        `${key.join('.')} cannot be changed by a patch; remove it, and change the configuration file of the box`,
-      )
-  }
+  for (const { key, at, why } of fixedIn(spec))
+    yield wrong(['spec', ...at], `${key} cannot be changed by a patch (${why}); remove it, and change the configuration file of the box`)
   yield* references(spec, ['spec'])
-}
-
-/** The path at which a merge patch would change `key`: the key, or a parent that it replaces or removes. */
-function touchedAt(spec: Json, key: readonly string[]): Path | undefined {
-  let value: Json | undefined = spec
-  for (const [depth, step] of key.entries()) {
-    if (!isObject(value)) return key.slice(0, depth)
-    value = valueAt(value, [step])
-    if (value === undefined) return undefined
-  }
-  return key
 }
 
 function* references(value: Json, path: Path): Iterable<Finding> {
@@ -123,4 +99,13 @@ function* artifacts({ spec }: Files): Iterable<Finding> {
 
 function collide(one: string, other: string): boolean {
   return one === other || one.startsWith(`${other}/`) || other.startsWith(`${one}/`)
+}
+
+/** VERIFY waits for the answers, and ends at the deadline of the health checks. */
+function* answers({ spec: { acknowledge }, health }: Device): Iterable<Finding> {
+  if (acknowledge === undefined || acknowledge.deadline <= health.deadline) return
+  yield wrong(
+    ['spec', 'acknowledge', 'deadline'],
+    `${formatDuration(acknowledge.deadline)} is longer than health.deadline (${formatDuration(health.deadline)}), which ends the wait; raise that one`,
+  )
 }

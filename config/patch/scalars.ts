@@ -164,11 +164,16 @@ export function deviceTopic(needsDevice: boolean): ScalarOf<string> {
     (value) => {
       const rule = `write a topic ${needsDevice ? 'with' : 'with or without'} {device}, for example devices/{device}/settings`
       if (typeof value !== 'string' || value === '') return new Wrong(`expected a topic, got ${kindOf(value)}; ${rule}`)
-      if (value.length > 1_024 || /[+#\u0000-\u001f\u007f]/.test(value))
-        return new Wrong(`${shown(value)} is no topic to publish to (no +, #, control characters); ${rule}`)
+      if (value.length > 512 || value.split('/').length > 32 || /[+#\u0000-\u001f\u007f]/.test(value))
+        return new Wrong(
+          `${shown(value)} is no topic to publish to (no +, #, control characters, at most 512 characters and 32 levels); ${rule}`,
+        )
       if (value.startsWith('$')) return new Wrong(`topics that begin with $ belong to the broker; ${rule}`)
       if (/[{}]/.test(value.replaceAll('{device}', ''))) return new Wrong(`only {device} is replaced in a topic; ${rule}`)
-      if (needsDevice && !value.split('/').includes('{device}')) return new Wrong(`{device} must be a part of the topic by itself; ${rule}`)
+      const devices = value.split('/').filter((level) => level.includes('{device}'))
+      if (devices.length > 1) return new Wrong(`{device} stands twice; ${rule}`)
+      if ((needsDevice && devices.length === 0) || devices.some((level) => level !== '{device}'))
+        return new Wrong(`{device} must be a part of the topic by itself; ${rule}`)
       return value
     },
     { type: 'string', pattern: '^[^+#$][^+#]*$' },

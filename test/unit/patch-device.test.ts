@@ -263,7 +263,6 @@ test('a patch that this box can not carry out is refused with what to write inst
     [{ acknowledge: { ...ACK, topic: 'answers' } }, /must hold \{device\}/],
     [{ acknowledge: { ...ACK, topic: 'devices/{device}/logs/x' } }, /where log messages come/],
     [{ acknowledge: { ...ACK, topic: 'settings/{device}' } }, /taken for answers/],
-    [{ acknowledge: { ...ACK, deadlineMs: 600_000 } }, /longer than health.deadline/],
     [{ payload: 'x'.repeat(70_000) }, /65536 are allowed/],
     [{ devices: '' }, /for all/],
   ]

@@ -148,6 +148,7 @@ const REFUSED: readonly (readonly [string, string, string, RegExp])[] = [
   ],
   [MINIMAL, 'sequence: 1', 'sequence: 1\nrollout: { stages: [{ count: 2, percent: 5 }] }', /stages\[0\]: a stage has one size/],
   [MINIMAL, 'sequence: 1', 'sequence: 1\nrollout: { concurrency: { scope: "~controller" } }', /scope: "~controller" is not allowed/],
+  [MINIMAL, 'sequence: 1', 'sequence: 1\nrollout: { concurrency: { scope: "plant~open" } }', /scope: "plant~open" is not allowed/],
   [MINIMAL, 'sequence: 1', 'sequence: 1\nhealth: { checks: [] }', /health\.checks: too few/],
   [MINIMAL, 'sequence: 1', 'sequence: 1\nhealth: { checks: ["http://127.0.0.1/"] }', /write http:http:\/\/127/],
   [MINIMAL, 'sequence: 1', 'sequence: 1\nwindow: { cron: "0 1 * *", duration: 4h }', /window\.cron: cannot read/],
@@ -185,6 +186,20 @@ const REFUSED: readonly (readonly [string, string, string, RegExp])[] = [
   [DEVICE, 'payload: { interval: 30 }', 'payload: { interval: 9007199254740993 }', /too big to be kept exactly/],
   [DEVICE, ', payload: { interval: 30 }', '', /spec\.payload: missing/],
   [DEVICE, 'payload:', 'acknowledge: { topic: ok }, payload:', /\{device\} must be a part/],
+  [
+    DEVICE,
+    'payload:',
+    'acknowledge: { topic: "a/{device}", deadline: 3m }, payload:',
+    /:9:\d+ spec\.acknowledge\.deadline: 3m is longer than health\.deadline \(2m\), which ends the wait; raise that one/,
+  ],
+  [
+    DEVICE,
+    'spec: { ',
+    'health: { deadline: 30s }\nspec: { acknowledge: { topic: "a/{device}" }, ',
+    /spec\.acknowledge\.deadline: 1m is longer than health\.deadline \(30s\)/,
+  ],
+  [DEVICE, 'd/{device}/set', 'd/x{device}/set', /\{device\} must be a part of the topic by itself/],
+  [DEVICE, 'd/{device}/set', '{device}/{device}', /\{device\} stands twice/],
 ]
 
 for (const [text, from, to, expected] of REFUSED) {

@@ -3,7 +3,6 @@ import { createHash } from 'node:crypto'
 import { admit } from '../admit.ts'
 import type { AdmitContext, Other, Trusted } from '../admit.ts'
 import type { View } from '../mirror.ts'
-import type { KeyValue } from '../ports.ts'
 import { keys } from '../records.ts'
 import type { RolloutPhase } from '../records.ts'
 import type { ClockFacts, RolloutFacts } from '../time.ts'
@@ -38,17 +37,10 @@ export function candidatesOf(entries: View['entries'], sources: Sources): Candid
   const specs = new Map<string, Spec>()
   for (const id of idsOf(entries, sources.own)) {
     const entry = entries.get(keys.spec(id))
-    if (entry !== undefined) specs.set(id, specOf(entry, sources.reader))
+    if (entry !== undefined) specs.set(id, sources.reader.spec(entry))
   }
   const others = [...specs].flatMap(([id, spec]) => otherOf(id, spec, sources))
   return [...idsOf(entries, sources.own)].map((id) => candidateOf(id, specs.get(id), entries, others, sources))
-}
-
-function specOf(entry: KeyValue, reader: PatchReader): Spec {
-  const read = reader.spec(entry)
-  // `~` marks the keys that are no queue: the controller's lock, and who has something open.
-  const isMarked = !('refused' in read) && read.patch.rollout.concurrency.scope.includes('~')
-  return isMarked ? { refused: 'concurrency.scope must not contain "~"' } : read
 }
 
 const LIVING: ReadonlySet<RolloutPhase> = new Set(['waiting', 'running', 'paused'])

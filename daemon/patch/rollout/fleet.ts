@@ -118,7 +118,7 @@ function readRollout(
   const state = stateEntry && noted(stateEntry, readState(stateEntry), unreadable)
   // A state that nobody can read may have been `paused`: better to stand still than to begin anew.
   if (stateEntry !== undefined && state === undefined) return undefined
-  const seen = readSpec(spec, reader)
+  const seen = reader.spec(spec)
   const cohorts = new Map<number, readonly string[]>()
   const spoiled: string[] = []
   const failures = new Map<number, Failure | undefined>()
@@ -132,14 +132,6 @@ function readRollout(
   }
   const rest = { id, specMod: spec.modRevision, state, stateMod: stateEntry?.modRevision ?? 0, cohorts, spoiled, failures }
   return { ...rest, spec: seen, control: readControl(seen, control, state, reader) }
-}
-
-function readSpec(entry: KeyValue, reader: RolloutReader): SpecSeen {
-  const seen = reader.spec(entry)
-  if ('refused' in seen) return seen
-  // `~` marks the keys that are not a queue: the controller's lock, and who has something open.
-  const isOurs = seen.patch.rollout.concurrency.scope.includes('~')
-  return isOurs ? { refused: 'concurrency.scope must not contain "~"', digest: seen.digest } : seen
 }
 
 function readControl(spec: SpecSeen, entry: KeyValue | undefined, state: RolloutState | undefined, reader: RolloutReader): ControlView {

@@ -20,11 +20,20 @@ export interface Held {
 
 /**
  * Writes a snapshot into `target` such that received = delivered + buffered + dead-lettered + shed + lost +
- * exported, and returns what was lost now.
+ * exported, and returns what was lost now. `tell` gets what is missing apart from that.
  */
-export function salvageLedger(source: Database | undefined, target: Database, note: OutboxNote | undefined, held: Held): Counted {
+export function salvageLedger(
+  source: Database | undefined,
+  target: Database,
+  note: OutboxNote | undefined,
+  held: Held,
+  tell: (text: string) => void,
+): Counted {
   const file = new LedgerFile(target)
-  if (source === undefined || !replayAll(source, file.book)) restart(file.book, note)
+  if (source === undefined || !replayAll(source, file.book)) {
+    restart(file.book, note)
+    if (source !== undefined) tell('the ledger could not be read: it begins anew, with the last totals known apart from it')
+  }
   const transactions = new Transactions(target)
   const lost = transactions.run((transaction) => {
     const delta = new LedgerDelta(file.book)

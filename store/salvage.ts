@@ -64,7 +64,7 @@ export function salvage(order: SalvageOrder): Salvaged {
     const results = source === undefined ? [] : copyAll(source, target, order, texts)
     if (source === undefined) texts.push('nothing of it could be read')
     noteHighest(target, order.note)
-    const lost = salvageLedger(source, target, order.note, heldBy(target, results))
+    const lost = salvageLedger(source, target, order.note, heldBy(target, results), (text) => texts.push(text))
     for (const { lane, messages, damaged, leftOut } of results) {
       if (damaged) texts.push(`lane ${lane}: some pages could not be read, ${messages} messages were saved`)
       tellLeftOut(`lane ${lane}`, leftOut, texts)

@@ -146,6 +146,25 @@ test('a damaged first page is rebuilt, and nothing is lost', async (t) => {
   await deliverAll(rig)
 })
 
+test('that its first rows are unreadable costs those rows, and not the file', async (t) => {
+  const { directory, rows } = await filled(t)
+  const path = join(directory, 'outbox.db')
+  const db = new BetterSqlite(path, { readonly: true })
+  const root = db.prepare(`SELECT rootpage FROM sqlite_master WHERE name = 'outbox_normal'`).pluck().get() as number
+  db.close()
+  const page = readFileSync(path).subarray((root - 1) * 4096, root * 4096)
+  assert.equal(page[0], 5, 'an interior page of a table (SQLite file format, 1.6)')
+  const firstChild = page.readUInt32BE(page.readUInt16BE(12))
+  overwrite(path, (firstChild - 1) * 4096, new FakeRandom(1).bytes(4096))
+  const state = new BetterSqlite(join(directory, 'state.db'))
+  state.prepare(`UPDATE settings SET value = 'true' WHERE key = 'running'`).run()
+  state.close()
+  const { rig, saved, text } = await startDamaged(t, directory, rows)
+  assert.ok(saved.size > rows.size / 2 && saved.size < rows.size, `${saved.size} of ${rows.size} were saved`)
+  assert.equal((await rig.outbox.ledger.totals()).lost.messages, rows.size - saved.size)
+  assert.doesNotMatch(text, /first page/)
+})
+
 for (const share of [0, 0.3, 0.8]) {
   test(`a file cut to ${share * 100} %`, async (t) => {
     const { directory, rows } = await filled(t)
@@ -263,7 +282,7 @@ test('a damaged ledger: totals come from state.db, the equation holds, the messa
   db.exec('UPDATE ledger_log SET delta = zeroblob(30) WHERE id = 5')
   db.close()
   const { rig, saved, text } = await startDamaged(t, directory, rows)
-  assert.match(text, /a ledger record has a wrong checksum.*0 are lost/)
+  assert.match(text, /a ledger record has a wrong checksum.*0 are lost.*the ledger could not be read/s)
   assert.equal(saved.size, rows.size)
   assert.equal((await rig.outbox.ledger.totals()).shed['over-limit']?.messages, 5)
 })

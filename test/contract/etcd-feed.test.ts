@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { renameSync, rmSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -10,7 +10,7 @@ import type { View } from '../../daemon/patch/mirror.ts'
 import type { Etcd, Place } from '../../daemon/patch/ports.ts'
 import { serviceScope } from '../services/index.ts'
 import type { EtcdCluster, Service } from '../services/index.ts'
-import { etcdctl, forever, leaderOf, PREFIX, toolsFor } from './etcd-kit.ts'
+import { etcdctl, forever, leaderOf, PREFIX, restore, toolsFor } from './etcd-kit.ts'
 import { TestLog } from './mqtt-connect-kit.ts'
 
 const scope = serviceScope()
@@ -108,7 +108,7 @@ describe('the feed', { timeout: 120_000 }, () => {
     assert.deepEqual(rig.resets, [])
   })
 
-  it('tries a failed reconcile again, and keeps the checkpoint until it succeeds', async () => {
+  it('patch path 10: tries a failed reconcile again, and keeps the checkpoint until it succeeds', async () => {
     const etcd = await scope.etcd()
     const rig = await startFeed(etcd.port)
     await rig.until('current', isCurrent)
@@ -241,26 +241,6 @@ async function putThrough(cluster: EtcdCluster, except: Service, name: string): 
 }
 
 describe('the feed on an etcd that was restored', { timeout: 120_000 }, () => {
-  /** Back to `backup`, as the operator's guide says; with another token the cluster gets another id. */
-  async function restore(etcd: Service, backup: string, token: string): Promise<void> {
-    await etcd.stop()
-    const [state, fresh] = [join(etcd.dir, 'state'), join(etcd.dir, 'restored')]
-    const args = /--initial-cluster=\S+|--initial-advertise-peer-urls=\S+/g
-    const peers = etcd.identity.command.match(args) ?? []
-    await etcdctl(
-      etcd.endpoint,
-      'snapshot',
-      'restore',
-      backup,
-      '--name=etcd',
-      `--data-dir=${fresh}`,
-      `--initial-cluster-token=${token}`,
-      ...peers,
-    )
-    rmSync(state, { recursive: true })
-    renameSync(fresh, state)
-  }
-
   async function backedUp(): Promise<{ readonly etcd: Service; readonly backup: string }> {
     const etcd = await scope.etcd()
     await put(etcd.port, 'old')

@@ -1,5 +1,7 @@
 /** What the tests of etcd share: clients, contenders, and the history as etcd itself tells it. */
 import { execFile } from 'node:child_process'
+import { renameSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { EtcdClient } from '../../adapters/etcd/client.ts'
@@ -83,4 +85,15 @@ export async function leaderOf(cluster: EtcdCluster): Promise<Service> {
     if (found !== undefined) return found
     await sleep(100)
   }
+}
+
+/** Stops it and takes it back to `backup`, as etcd's guide says; with another token the cluster gets another id. Start it then. */
+export async function restore(etcd: Service, backup: string, token: string): Promise<void> {
+  await etcd.stop()
+  const [state, fresh] = [join(etcd.dir, 'state'), join(etcd.dir, 'restored')]
+  const peers = etcd.identity.command.match(/--initial-cluster=\S+|--initial-advertise-peer-urls=\S+/g) ?? []
+  const args = ['--name=etcd', `--data-dir=${fresh}`, `--initial-cluster-token=${token}`, ...peers]
+  await etcdctl(etcd.endpoint, 'snapshot', 'restore', backup, ...args)
+  rmSync(state, { recursive: true })
+  renameSync(fresh, state)
 }

@@ -96,7 +96,7 @@ describe('one patch from etcd to committed', () => {
     await box.until('completed', async () => (await fleet.result('gw-1', 'one'))?.state === 'completed')
   })
 
-  it('a failure is counted once, told, denied, and not tried again', async () => {
+  it('patch path 12: a failure is counted once, told, denied, and not tried again', async () => {
     const prefix = fresh()
     const box = await startBox(prefix, 'gw-1')
     const one = patch('one')

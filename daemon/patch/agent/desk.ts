@@ -31,6 +31,8 @@ export class Desk {
   view: View | undefined
   own: Own = NOTHING
   why: ReadonlyMap<string, Why> = new Map()
+  /** Of the last look. */
+  candidates: readonly Candidate[] = []
   /** Monotonic ms when `alive` is due. */
   beatAtMs = 0
   #results: ReadonlyMap<string, ResultSeen> | undefined
@@ -42,7 +44,7 @@ export class Desk {
     const { tools, memory, key, log } = ports
     this.#ports = ports
     this.#telling = telling
-    this.rollouts = new Rollouts(tools.etcd, telling.gateway)
+    this.rollouts = new Rollouts(tools.etcd, telling.gateway, () => this.#doubt())
     this.presence = new Presence(
       {
         etcd: tools.etcd,
@@ -61,7 +63,7 @@ export class Desk {
   /** First contact, `alive` when it is time, `info` and `applied` when they changed. Rejects with an `EtcdFailure`. */
   async beat(): Promise<void> {
     const { clock, random } = this.#ports.tools
-    this.own = await readOwn(this.#ports.memory, this.#ports.reader)
+    this.own = await readOwn(this.#ports.memory, this.#ports.reader, clock)
     const tells = JSON.stringify([appliedRecord(this.own), this.own.hold, this.#ports.box()])
     const isDue = clock.monotonicMs() >= this.beatAtMs || tells !== this.#told
     if (!isDue && (this.presence.belonging.kind === 'duplicate' || this.presence.compare !== undefined)) return
@@ -80,6 +82,7 @@ export class Desk {
     const candidates = candidatesOf(view.entries, sources)
     const decided = this.#withoutUnready(decide({ candidates, own: this.own, nowMs: clock.wallMs, windows }), clock.wallMs)
     this.why = decided.why
+    this.candidates = candidates
     return { candidates, results, decided }
   }
 
@@ -106,7 +109,7 @@ export class Desk {
     this.#unready.set(patch, { because, untilMs })
   }
 
-  /** Own results in etcd are others now. */
+  /** Own results in etcd are, or may be, others now. */
   wrote(): void {
     this.#results = undefined
   }
@@ -118,6 +121,13 @@ export class Desk {
     this.rollouts.forget()
     this.presence.forget()
     this.#ports.reader.forget()
+  }
+
+  /** A watch that ended may hide that etcd came back from a backup: what it holds of this box is read anew. */
+  #doubt(): void {
+    this.wrote()
+    this.presence.doubt()
+    this.beatAtMs = 0
   }
 
   #withoutUnready({ actions, why }: Decided, nowMs: number): Decided {

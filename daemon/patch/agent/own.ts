@@ -4,6 +4,8 @@ import type { Patch } from '../document.ts'
 import type { Outcome } from '../kinds.ts'
 import type { Json, JsonObject, Memory } from '../memory.ts'
 import type { Applied } from '../records.ts'
+import { HOLD, holdIn } from './hold.ts'
+import type { Hold, HoldClock } from './hold.ts'
 import type { PatchReader } from './needs.ts'
 
 export interface AppliedHere {
@@ -14,12 +16,6 @@ export interface AppliedHere {
   readonly atMs: number
   /** Undefined when its payload can't be read any more. */
   readonly document: Patch | undefined
-}
-
-export interface Hold {
-  readonly untilMs: number
-  readonly by: string
-  readonly reason: string
 }
 
 /**
@@ -37,7 +33,7 @@ export interface Own {
   readonly applied: ReadonlyMap<string, AppliedHere>
   readonly floors: ReadonlyMap<string, { readonly sequence: number; readonly patch: string }>
   /** By digest. */
-  readonly denied: ReadonlyMap<string, { readonly retry: number; readonly reason: string }>
+  readonly denied: ReadonlyMap<string, { readonly retry: number; readonly reason: string; readonly atMs: number }>
   /** Patches that were taken back on order. */
   readonly undone: ReadonlySet<string>
   /** What an earlier life of this id had in force: digest by patch. */
@@ -60,7 +56,7 @@ export const NOTHING: Own = {
 }
 
 /** Rejects as `Memory.read` does. */
-export async function readOwn(memory: Memory, reader: Pick<PatchReader, 'stored'>): Promise<Own> {
+export async function readOwn(memory: Pick<Memory, 'read'>, reader: Pick<PatchReader, 'stored'>, clock: HoldClock): Promise<Own> {
   const below = async <T>(prefix: string, typed: (value: JsonObject, name: string) => T | undefined): Promise<Map<string, T>> => {
     const found = new Map<string, T>()
     for (const [key, value] of await memory.read(prefix)) {
@@ -72,12 +68,16 @@ export async function readOwn(memory: Memory, reader: Pick<PatchReader, 'stored'
   return {
     applied: await below('applied/', (value, patch) => toApplied(value, patch, reader)),
     floors: await below('floor/', ({ sequence, patch }) => ({ sequence: Number(sequence), patch: String(patch) })),
-    denied: await below('denied/', ({ retry, reason }) => ({ retry: Number(retry ?? 0), reason: String(reason ?? '') })),
+    denied: await below('denied/', ({ retry, reason, atMs }) => ({
+      retry: Number(retry ?? 0),
+      reason: String(reason ?? ''),
+      atMs: Number(atMs ?? 0),
+    })),
     undone: new Set((await below('undone/', () => true)).keys()),
     before: await below('before/', ({ digest }) => String(digest)),
     timeFloorMs: Number((await memory.read('time/floor')).get('time/floor') ?? 0) || 0,
     outbound: await below('outbound/', toOutbound),
-    hold: toHold((await memory.read('hold')).get('hold')),
+    hold: holdIn(await memory.read(HOLD), clock),
   }
 }
 
@@ -103,11 +103,6 @@ const STATES: ReadonlySet<Json | undefined> = new Set(['completed', 'failed', 'i
 
 function toOutbound(value: JsonObject): Outbound | undefined {
   return STATES.has(value['state']) && typeof value['digest'] === 'string' ? (value as unknown as Outbound) : undefined
-}
-
-function toHold(value: Json | undefined): Hold | undefined {
-  if (!isObject(value) || typeof value['untilMs'] !== 'number') return undefined
-  return { untilMs: value['untilMs'], by: String(value['by'] ?? ''), reason: String(value['reason'] ?? '') }
 }
 
 function isObject(value: Json | undefined): value is JsonObject {

@@ -48,6 +48,8 @@ export class Presence {
   readonly #own: OwnIdentity
   #belonging: Belonging = { kind: 'unmet' }
   #standing: Standing | undefined
+  /** What stands in etcd may be older than what we wrote. */
+  #isInDoubt = false
 
   constructor(ports: PresencePorts, machine: string) {
     this.#ports = ports
@@ -73,7 +75,7 @@ export class Presence {
    * `alive`. Rejects with an `EtcdFailure`.
    */
   async meet(own: Own): Promise<Belonging> {
-    if (this.#standing === undefined) await this.#bind()
+    if (this.#standing === undefined || this.#isInDoubt) await this.#bind()
     if (this.#belonging.kind !== 'ours' || this.#standing === undefined) return this.#belonging
     if (!(await this.#write(this.#standing, own))) {
       this.forget()
@@ -85,6 +87,11 @@ export class Presence {
   /** Belongs into every transaction of this box; undefined while it may not write. */
   get compare(): Compare | undefined {
     return this.#belonging.kind === 'ours' ? this.#standing?.compare : undefined
+  }
+
+  /** The link broke: etcd may come back from a backup. The binding holds until the next look, which reads all anew. */
+  doubt(): void {
+    this.#isInDoubt = true
   }
 
   /** The binding must be looked at anew before the next write. */
@@ -113,6 +120,7 @@ export class Presence {
       info: withoutTime(info),
       applied: appliedText(applied, this.#own, this.#ports.key),
     }
+    this.#isInDoubt = false
     this.#become({ kind: 'ours' })
   }
 

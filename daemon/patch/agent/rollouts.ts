@@ -34,9 +34,13 @@ export class Rollouts {
   #watched = ''
   #endWatch: (() => void) | undefined
 
-  constructor(etcd: Etcd, gateway: string) {
+  readonly #onEnded: () => void
+
+  /** `onEnded`: the watch broke off, and whatever was known of etcd may be another one's. */
+  constructor(etcd: Etcd, gateway: string, onEnded: () => void) {
     this.#etcd = etcd
     this.#gateway = gateway
+    this.#onEnded = onEnded
   }
 
   state(patch: string): RolloutSeen | undefined {
@@ -80,7 +84,10 @@ export class Rollouts {
     if (targets.length === 0 || this.#seen === undefined) return
     this.#watched = wanted
     const heard = (hint: Hint): void => {
-      if (hint === 'ended') this.#endWatch = undefined
+      if (hint === 'ended') {
+        this.#endWatch = undefined
+        this.#onEnded()
+      }
       onHint()
     }
     this.#endWatch = this.#etcd.watch(targets, this.#seen.revision + 1, heard)

@@ -1,10 +1,10 @@
 /**
- * What etcd does not know yet of this box's patches: outcomes that were kept while the lock was lost or etcd away,
- * starts that a crash left open, and refusals. None of it starts anything, so none waits for a lock: it compares the
+ * What etcd does not know of this box's patches: outcomes that were kept while the lock was lost or etcd away, starts
+ * that a crash left open, results that a restored backup does not hold, and refusals. None of it starts anything, so none waits for a lock: it compares the
  * result that it follows and the binding of the id. Waiting in the queue would be worse, since whoever holds the lock
  * waits for our open marker.
  */
-import type { Outcome } from '../kinds.ts'
+import { STEPS } from '../kinds.ts'
 import type { Memory } from '../memory.ts'
 import type { Compare } from '../ports.ts'
 import type { Result } from '../records.ts'
@@ -31,7 +31,7 @@ const REASON_MAX = 500
 export async function tellUntold(ports: UntoldPorts, untold: Untold): Promise<boolean> {
   let wrote = false
   for (const outcome of untold.own.outbound.values()) wrote = (await tellOutcome(ports, untold, outcome)) || wrote
-  for (const outcome of leftOpen(untold)) wrote = (await tellOutcome(ports, untold, outcome)) || wrote
+  for (const outcome of [...leftOpen(untold), ...forgotten(untold)]) wrote = (await tellOutcome(ports, untold, outcome)) || wrote
   for (const refusal of refusals(ports.gateway, untold, ports.nowMs())) wrote = (await tellRefusal(ports, untold, refusal)) || wrote
   return wrote
 }
@@ -52,24 +52,38 @@ function scopeOf(candidate: Candidate | undefined): string | undefined {
   return candidate?.patch?.rollout.concurrency.scope
 }
 
-/** Nothing runs here: what etcd still calls `applying` ended with an earlier life. Memory knows whether it got through. */
-function leftOpen({ own, results }: Untold): Outcome[] {
+type Known = Pick<Outbound, 'patch' | 'digest' | 'attempt' | 'startedMs'>
+
+/** Nothing runs here: what etcd still calls `applying` ended with an earlier life, or in a history that was given up. */
+function leftOpen({ own, results }: Untold): Outbound[] {
   return [...results].flatMap(([patch, { result }]) => {
     if (result.state !== 'applying' || own.outbound.has(patch)) return []
-    const applied = own.applied.get(patch)
-    const isDone = applied?.digest === result.digest
     const startedMs = Date.parse(result.startedAt ?? result.at)
-    return {
-      patch,
-      digest: result.digest,
-      state: isDone ? 'completed' : 'interrupted',
-      step: isDone ? 'commit' : 'prepare',
-      ...(!isDone && { reason: 'the gateway ended before the first step' }),
-      attempt: result.attempt,
-      startedMs,
-      finishedMs: isDone ? applied.atMs : startedMs,
-    } satisfies Outcome
+    const known: Known = { patch, digest: result.digest, attempt: result.attempt, startedMs }
+    const reason = 'the gateway ended before the first step'
+    return remembered(known, own, result.retry) ?? { ...known, state: 'interrupted', step: 'prepare', reason, finishedMs: startedMs }
   })
+}
+
+/** The rollout waits for results that a restored backup does not hold, and would wait for ever. */
+function forgotten({ own, candidates, results }: Untold): Outbound[] {
+  return candidates.flatMap(({ id: patch, digest, cohort, rollout, control }) => {
+    const phase = rollout?.state.phase
+    const isAwaited = cohort !== undefined && (phase === 'running' || phase === 'paused')
+    if (!isAwaited || digest === undefined || own.outbound.has(patch) || results.get(patch)?.result.digest === digest) return []
+    return remembered({ patch, digest, attempt: 1, startedMs: own.applied.get(patch)?.atMs ?? 0 }, own, control.retry) ?? []
+  })
+}
+
+/** How it ended here, in this retry or a later one. */
+function remembered(known: Known, { applied, denied }: Own, retry: number): Outbound | undefined {
+  const here = applied.get(known.patch)
+  if (here?.digest === known.digest) return { ...known, state: 'completed', step: 'commit', finishedMs: here.atMs }
+  const denial = denied.get(known.digest)
+  if (denial === undefined || denial.retry < retry) return undefined
+  const { reason, atMs } = denial
+  const step = STEPS.find((one) => reason.startsWith(`${one}:`)) ?? 'prepare'
+  return { ...known, state: 'failed', step, reason, retry: denial.retry, startedMs: known.startedMs || atMs, finishedMs: atMs }
 }
 
 /** Once for each document. */

@@ -27,9 +27,9 @@ interface Rig {
   readonly etcd: Service
   readonly fleet: FakeFleet
   readonly box: AgentRig
-  open(one: Patch): Promise<void>
-  backup(): Promise<void>
-  back(token?: string): Promise<void>
+  readonly open: (one: Patch) => Promise<void>
+  readonly backup: () => Promise<void>
+  readonly back: (token?: string) => Promise<void>
 }
 
 async function rig(): Promise<Rig> {

@@ -25,7 +25,6 @@ import type { Box } from '../patch/agent/needs.ts'
 import type { Belonging } from '../patch/agent/presence.ts'
 import { TrustingReader } from '../patch/agent/reader.ts'
 import { MemoryCheckpoint } from '../patch/checkpoint.ts'
-import { controlOf } from '../patch/control.ts'
 import { Feed } from '../patch/feed.ts'
 import type { FeedState } from '../patch/feed.ts'
 import type { Kind } from '../patch/kinds.ts'
@@ -36,7 +35,8 @@ import type { Memory } from '../patch/memory.ts'
 import { keys } from '../patch/records.ts'
 import { CONTROLLER_TIMES, RolloutController } from '../patch/rollout/controller.ts'
 import type { ControllerState } from '../patch/rollout/controller.ts'
-import type { RolloutReader } from '../patch/rollout/fleet.ts'
+import { trustingReader } from '../patch/rollout/reader.ts'
+import type { Trust } from '../patch/rollout/reader.ts'
 import { Runner } from '../patch/runner/runner.ts'
 import type { DevicePublisher, Log } from '../ports.ts'
 import type { RelayHold } from '../relay/relay.ts'
@@ -164,7 +164,8 @@ function liveOf(parts: PatchParts, etcd: EtcdSettings): Live {
   const { gateway, patches } = settings()
   const client = new EtcdClient({ ...etcd, endpoints: etcd.endpoints, timeoutMs: CALL_MS }, clock)
   const tools = { etcd: client, clock, random: systemRandom }
-  const reader = readerOf(settings())
+  const trust = trustOf(settings())
+  const reader = new TrustingReader(trust.envelopes, trust.documents, trust.scopes)
   const downloads = new HttpDownloads({ clock, random: systemRandom })
   const probe = new HttpProbe()
   const units = new SystemdUnits()
@@ -203,9 +204,7 @@ function liveOf(parts: PatchParts, etcd: EtcdSettings): Live {
   const feedSettings = { prefix: keys.patches, resyncMs: RESYNC_MS, retryMostMs: RETRY_MOST_MS }
   const feed = new Feed(tools, feedSettings, agent, new MemoryCheckpoint(memory), log)
   const leads = { owner, ttlMs: patches.lockTtlMs, ...CONTROLLER_TIMES }
-  const controller = patches.controller
-    ? new RolloutController(tools, leads, rolloutReader(settings(), readerOf(settings())), log)
-    : undefined
+  const controller = patches.controller ? new RolloutController(tools, leads, trustingReader(trust), log) : undefined
   const close = async (): Promise<void> => {
     client.close()
     await downloads.stop()
@@ -220,7 +219,9 @@ function deviceKindOf({ memory, clock, log, publishers, settings }: PatchParts):
   return new DeviceKind({ memory, clock, log, publishers, logFilters, matches: globMatches })
 }
 
-function readerOf({ patches }: Settings): TrustingReader {
+/** Whom this box believes, and for what. */
+function trustOf({ patches, gateway }: Settings): Trust {
+  const trusted = Object.entries(patches.trustedKeys)
   const documents = {
     read(payload: Uint8Array) {
       try {
@@ -230,21 +231,8 @@ function readerOf({ patches }: Settings): TrustingReader {
       }
     },
   }
-  return new TrustingReader(envelopesOf(patches), documents, new Map(Object.entries(patches.trustedKeys)))
-}
-
-function envelopesOf({ trustedKeys }: Settings['patches']): TrustedEnvelopes {
-  return new TrustedEnvelopes(Object.fromEntries(Object.entries(trustedKeys).map(([name, { ed25519 }]) => [name, ed25519])))
-}
-
-function rolloutReader({ patches }: Settings, reader: TrustingReader): RolloutReader {
-  return {
-    spec(entry) {
-      const read = reader.spec(entry)
-      return 'refused' in read ? { refused: read.refused, digest: createHash('sha256').update(entry.value).digest('hex') } : read
-    },
-    control: (patch, entry, slowedAt) => controlOf(entry, { patch, slowedAt, envelopes: envelopesOf(patches), scopes: reader.scopes() }),
-  }
+  const envelopes = new TrustedEnvelopes(Object.fromEntries(trusted.map(([name, { ed25519 }]) => [name, ed25519])))
+  return { envelopes, documents, scopes: new Map(trusted), fleet: gateway.fleet }
 }
 
 /**

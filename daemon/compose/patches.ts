@@ -10,23 +10,20 @@ import { CronWindows } from '../../adapters/host/windows.ts'
 import { HttpDownloads } from '../../adapters/http/download.ts'
 import { HttpProbe } from '../../adapters/http/probe.ts'
 import { openBoxKey } from '../../adapters/signing/box-key.ts'
-import { TrustedEnvelopes } from '../../adapters/signing/dsse.ts'
 import { deriveGatewayId, thisHost } from '../../config/host.ts'
-import { parsePatchPayload } from '../../config/patch/parse.ts'
 import type { EtcdSettings, Settings } from '../../config/settings.ts'
 import type { Clock } from '../clock.ts'
 import type { Component } from '../component.ts'
-import { messageOf } from '../errors.ts'
+import { GatewayError, messageOf } from '../errors.ts'
 import type { Verdict } from '../health.ts'
 import { globMatches } from '../ingest/limit-classes.ts'
 import { Agent } from '../patch/agent/agent.ts'
-import type { AgentState } from '../patch/agent/agent.ts'
 import type { Box } from '../patch/agent/needs.ts'
 import type { Belonging } from '../patch/agent/presence.ts'
+import type { Hold } from '../patch/agent/hold.ts'
 import { TrustingReader } from '../patch/agent/reader.ts'
 import { MemoryCheckpoint } from '../patch/checkpoint.ts'
 import { Feed } from '../patch/feed.ts'
-import type { FeedState } from '../patch/feed.ts'
 import type { Kind } from '../patch/kinds.ts'
 import { ConfigKind } from '../patch/kinds/config.ts'
 import type { Configuration } from '../patch/kinds/config.ts'
@@ -34,13 +31,14 @@ import { DeviceKind } from '../patch/kinds/device.ts'
 import type { Memory } from '../patch/memory.ts'
 import { keys } from '../patch/records.ts'
 import { CONTROLLER_TIMES, RolloutController } from '../patch/rollout/controller.ts'
-import type { ControllerState } from '../patch/rollout/controller.ts'
 import { trustingReader } from '../patch/rollout/reader.ts'
-import type { Trust } from '../patch/rollout/reader.ts'
 import { Runner } from '../patch/runner/runner.ts'
+import { figuresOf, noPatches, type PatchFigures } from '../patch-figures.ts'
 import type { DevicePublisher, Log } from '../ports.ts'
 import type { RelayHold } from '../relay/relay.ts'
 import { VERSION } from '../version.ts'
+import { PatchDesk } from './patch-desk.ts'
+import { trustOf } from './trust.ts'
 
 const CALL_MS = 5_000
 const RESYNC_MS = 10 * 60_000
@@ -53,16 +51,11 @@ export interface PatchParts {
   readonly log: Log
   readonly configuration: Configuration
   readonly verdict: () => Verdict
+  /** Of the log path alone. */
+  readonly pipeline: () => Verdict
   readonly publishers: () => readonly DevicePublisher[]
   /** Nothing may leave this box. */
   readonly hold: (why: RelayHold | undefined) => void
-}
-
-/** What `status` and the commands say of patches. */
-export interface PatchPathState {
-  readonly feed: FeedState
-  readonly agent: AgentState
-  readonly controller: ControllerState | undefined
 }
 
 export class PatchPath implements Component {
@@ -70,6 +63,7 @@ export class PatchPath implements Component {
   readonly ended: Promise<never>
   readonly #parts: PatchParts
   readonly #etcd: EtcdSettings
+  readonly #device: DeviceKind
   #die: (error: unknown) => void = () => undefined
   #live: Live | undefined
   /** Why there are no patches on this box although etcd is named. */
@@ -78,6 +72,7 @@ export class PatchPath implements Component {
   constructor(parts: PatchParts, etcd: EtcdSettings) {
     this.#parts = parts
     this.#etcd = etcd
+    this.#device = deviceKindOf(parts)
     this.ended = new Promise((_, reject) => (this.#die = reject))
     this.ended.catch(() => undefined) // the supervisor may look later than it dies
   }
@@ -85,7 +80,7 @@ export class PatchPath implements Component {
   /** Waits for no etcd. What can't be set up is said, and leaves the log path alone. */
   async start(signal: AbortSignal): Promise<void> {
     try {
-      const live = liveOf(this.#parts, this.#etcd)
+      const live = liveOf(this.#parts, this.#etcd, this.#device)
       await live.start(signal)
       live.agent.ended.catch((error: unknown) => this.#die(error))
       this.#live = live
@@ -98,68 +93,94 @@ export class PatchPath implements Component {
 
   async stop(deadlineMs: number): Promise<void> {
     await this.#live?.stop(deadlineMs)
+    await this.#device.stop()
+  }
+
+  /** Those that carry settings to devices are others now. Never rejects: devices get theirs late, and logs flow. */
+  async sourcesChanged(): Promise<void> {
+    await this.#device.refresh().catch((error: unknown) => this.#parts.log.error({ err: error }, 'settings of devices wait'))
   }
 
   /** The settings are others now: what the box is aimed by, its window's zone, its sources. */
-  async settingsChanged(): Promise<void> {
-    await this.#live?.device.refresh()
-    this.#live?.agent.lookAgain()
+  settingsChanged(): void {
+    void this.sourcesChanged()
+    this.lookAgain()
   }
 
   lookAgain(): void {
     this.#live?.agent.lookAgain()
   }
 
-  state(): PatchPathState | { readonly off: string } {
-    if (this.#live === undefined) return { off: this.#off ?? 'not started yet' }
-    const { feed, agent, controller } = this.#live
-    return { feed: feed.state(), agent: agent.state(), controller: controller?.state() }
+  /** Throws with the reason while there are no patches. */
+  get desk(): PatchDesk {
+    if (this.#live !== undefined) return this.#live.desk
+    throw new GatewayError('rejected', `no patches on this box: ${this.#off ?? 'the daemon is starting'}`)
   }
+
+  /** For status, metrics and the verdict. */
+  figures(hold: Hold | undefined): PatchFigures {
+    if (this.#live === undefined) return noPatches(this.#off, hold)
+    const { feed, agent, controller } = this.#live
+    return figuresOf({ feed: feed.state(), agent: agent.state(), controller: controller?.state(), hold })
+  }
+}
+
+interface LiveParts {
+  readonly agent: Agent
+  readonly feed: Feed
+  readonly desk: PatchDesk
+  /** Undefined where this box may not lead. */
+  readonly leads: (() => RolloutController) | undefined
+  readonly log: Log
+  readonly close: () => Promise<void>
 }
 
 class Live {
   readonly agent: Agent
   readonly feed: Feed
-  readonly device: DeviceKind
-  readonly controller: RolloutController | undefined
-  readonly #closing: () => Promise<void>
-  readonly #log: Log
-  #isLeading = false
+  readonly desk: PatchDesk
+  readonly #parts: LiveParts
+  #controller: RolloutController | undefined
+  #changing: Promise<void> = Promise.resolve()
 
-  constructor(parts: Omit<Live, 'start' | 'stop' | 'onBelonging'> & { readonly log: Log; readonly close: () => Promise<void> }) {
+  constructor(parts: LiveParts) {
+    this.#parts = parts
     this.agent = parts.agent
     this.feed = parts.feed
-    this.device = parts.device
-    this.controller = parts.controller
-    this.#closing = parts.close
-    this.#log = parts.log
+    this.desk = parts.desk
+  }
+
+  get controller(): RolloutController | undefined {
+    return this.#controller
   }
 
   async start(signal: AbortSignal): Promise<void> {
-    await this.device.refresh()
     await this.agent.start(signal)
     await this.feed.start(signal)
   }
 
-  /** Only a box that is who it says may lead. */
+  /** Only a box that is who it says may lead. One that was stopped leads no more, so each time it is another one. */
   onBelonging({ kind }: Belonging): void {
-    const { controller } = this
-    if (controller === undefined || this.#isLeading === (kind === 'ours')) return
-    this.#isLeading = kind === 'ours'
-    const change = this.#isLeading ? controller.start(new AbortController().signal) : controller.stop(0)
-    change.catch((error: unknown) => this.#log.error({ err: error }, 'the rollout controller did not follow'))
+    const { leads, log } = this.#parts
+    const before = this.#controller
+    if (leads === undefined || (before !== undefined) === (kind === 'ours')) return
+    this.#controller = kind === 'ours' ? leads() : undefined
+    const change = before === undefined ? this.#controller?.start(new AbortController().signal) : before.stop(0)
+    this.#changing = Promise.all([this.#changing, change])
+      .then(() => undefined)
+      .catch((error: unknown) => log.error({ err: error }, 'the rollout controller did not follow'))
   }
 
   async stop(deadlineMs: number): Promise<void> {
-    await this.controller?.stop(deadlineMs)
+    await this.#controller?.stop(deadlineMs)
     await this.feed.stop(deadlineMs)
     await this.agent.stop(deadlineMs)
-    await this.device.stop()
-    await this.#closing()
+    await this.#changing
+    await this.#parts.close()
   }
 }
 
-function liveOf(parts: PatchParts, etcd: EtcdSettings): Live {
+function liveOf(parts: PatchParts, etcd: EtcdSettings, device: DeviceKind): Live {
   const { settings, memory, clock, log } = parts
   const { gateway, patches } = settings()
   const client = new EtcdClient({ ...etcd, endpoints: etcd.endpoints, timeoutMs: CALL_MS }, clock)
@@ -169,7 +190,6 @@ function liveOf(parts: PatchParts, etcd: EtcdSettings): Live {
   const downloads = new HttpDownloads({ clock, random: systemRandom })
   const probe = new HttpProbe()
   const units = new SystemdUnits()
-  const device = deviceKindOf(parts)
   const files = new FilesKind({
     roots: patches.roots,
     allowedUnits: patches.units,
@@ -179,7 +199,7 @@ function liveOf(parts: PatchParts, etcd: EtcdSettings): Live {
     reserveBytes: settings().buffer.minFreeBytes,
   })
   const config = new ConfigKind(parts.configuration, memory, () => settings().shutdown.drainMs)
-  const checks = new HostChecks({ units, probe, pipeline: () => pipelineOf(parts.verdict(), settings()) })
+  const checks = new HostChecks({ units, probe, pipeline: () => pipelineOf(parts.pipeline(), settings()) })
   const kinds = { config: config as unknown as Kind, files: files as unknown as Kind, device: device as unknown as Kind }
   const runner = new Runner({ memory, clock, random: systemRandom, log, kinds, checks })
   const owner = { gateway: gateway.id, life: Buffer.from(systemRandom.bytes(8)).toString('hex') }
@@ -204,35 +224,20 @@ function liveOf(parts: PatchParts, etcd: EtcdSettings): Live {
   const feedSettings = { prefix: keys.patches, resyncMs: RESYNC_MS, retryMostMs: RETRY_MOST_MS }
   const feed = new Feed(tools, feedSettings, agent, new MemoryCheckpoint(memory), log)
   const leads = { owner, ttlMs: patches.lockTtlMs, ...CONTROLLER_TIMES }
-  const controller = patches.controller ? new RolloutController(tools, leads, trustingReader(trust), log) : undefined
+  const controller = patches.controller ? () => new RolloutController(tools, leads, trustingReader(trust), log) : undefined
+  const desk = new PatchDesk({ tools, memory, agent, feed, reader, owner })
   const close = async (): Promise<void> => {
     client.close()
     await downloads.stop()
     await probe.stop()
   }
-  const live = new Live({ agent, feed, device, controller, log, close })
+  const live = new Live({ agent, feed, desk, leads: controller, log, close })
   return live
 }
 
 function deviceKindOf({ memory, clock, log, publishers, settings }: PatchParts): DeviceKind {
   const logFilters = (): readonly string[] => Object.values(settings().mqtt.topics).map(({ filter }) => filter)
   return new DeviceKind({ memory, clock, log, publishers, logFilters, matches: globMatches })
-}
-
-/** Whom this box believes, and for what. */
-function trustOf({ patches, gateway }: Settings): Trust {
-  const trusted = Object.entries(patches.trustedKeys)
-  const documents = {
-    read(payload: Uint8Array) {
-      try {
-        return parsePatchPayload(payload)
-      } catch (error) {
-        return { refused: messageOf(error) }
-      }
-    },
-  }
-  const envelopes = new TrustedEnvelopes(Object.fromEntries(trusted.map(([name, { ed25519 }]) => [name, ed25519])))
-  return { envelopes, documents, scopes: new Map(trusted), fleet: gateway.fleet }
 }
 
 /**

@@ -14,6 +14,8 @@ export interface Trust {
   readonly scopes: ReadonlyMap<string, KeyScope>
   /** `gateway.fleet`. */
   readonly fleet: string | undefined
+  /** Somebody who only looks may belong to no fleet, and see all of them. */
+  readonly anyFleet?: boolean
 }
 
 /** Keeps what it has verified, by the entry itself: a mirror hands out the same one as long as nothing changed. */
@@ -29,12 +31,12 @@ export function trustingReader(trust: Trust): RolloutReader {
   }
 }
 
-function verify(entry: KeyValue, { envelopes, documents, scopes, fleet }: Trust): SpecSeen {
+function verify(entry: KeyValue, { envelopes, documents, scopes, fleet, anyFleet = false }: Trust): SpecSeen {
   const digest = createHash('sha256').update(entry.value).digest('hex')
   const spec = readSpec(entry, envelopes, documents)
   if ('refused' in spec) return { refused: spec.refused, digest }
   const { patch, signedBy } = spec
-  if (patch.fleet !== fleet) {
+  if (patch.fleet !== fleet && !anyFleet) {
     return { refused: `it is for the fleet ${patch.fleet}, and this controller belongs to ${fleet ?? 'none'}`, digest }
   }
   const beyond = outOfScope(patch, signedBy, scopes)

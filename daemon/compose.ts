@@ -3,14 +3,17 @@ import { HttpEndpoint } from '../adapters/control/server.ts'
 import type { Settings } from '../config/settings.ts'
 import type { Component } from './component.ts'
 import { LiveConfiguration } from './compose/configuration.ts'
+import { Holds } from './compose/holds.ts'
 import { Overrides } from './compose/overrides.ts'
 import { partsOf, type Parts } from './compose/parts.ts'
+import type { PatchDesk } from './compose/patch-desk.ts'
 import { PatchPath } from './compose/patches.ts'
 import { reconfigure } from './compose/reload.ts'
 import { controlRoutes, metricsRoutes } from './compose/routes.ts'
 import type { Start } from './compose/starting.ts'
 import { GatewayError, messageOf } from './errors.ts'
-import { Monitor } from './monitor.ts'
+import { Monitor, type Watched } from './monitor.ts'
+import type { PatchFigures } from './patch-figures.ts'
 import type { Log } from './ports.ts'
 import type { RelayHold } from './relay/relay.ts'
 import { Supervisor } from './supervisor.ts'
@@ -30,7 +33,11 @@ export class Gateway {
     const { settings } = start.layered.loaded
     const snapshot = () => this.#monitor.snapshot()
     this.#start = start
-    this.#parts = partsOf(settings, () => this.#inForce, metricsRoutes(snapshot))
+    this.#parts = partsOf(settings, {
+      inForce: () => this.#inForce,
+      metricsRoutes: metricsRoutes(snapshot),
+      settle: async () => this.#patches?.sourcesChanged(),
+    })
     const { clock, log, outbox, account, intake, sources, knownDevices, metrics, relay } = this.#parts
     const { memory } = outbox
     this.log = log
@@ -38,7 +45,10 @@ export class Gateway {
     const report = (type: string, document: object): void => this.#report(type, document)
     this.#configuration = new LiveConfiguration(start.layered, { ...start, memory, clock, log, takeOver, report })
     const overrides = new Overrides({ memory, clock, log, configuration: this.#configuration })
-    this.#monitor = new Monitor(watched(this.#configuration, overrides, this.#parts), clock, log)
+    const holds = new Holds({ memory, clock, log, report, onChange: () => this.#patches?.lookAgain() })
+    this.#patches = this.#patchPath(settings)
+    const patches = (): PatchFigures | undefined => this.#patches?.figures(holds.current())
+    this.#monitor = new Monitor({ ...watched(this.#configuration, overrides, this.#parts), patches }, clock, log)
     const routes = controlRoutes({
       snapshot,
       outbox,
@@ -46,14 +56,14 @@ export class Gateway {
       deadLetters: outbox.deadLetters,
       configuration: this.#configuration,
       overrides,
+      patches: { holds, memory, clock, desk: () => deskOf(this.#patches) },
     })
     const control = new HttpEndpoint('control', { socketPath: settings.control.socket }, routes, log)
     // The buffer first, since its lock proves that no other daemon runs here; the sources late, when all can accept.
     // The socket answers before the rest starts and until it has stopped: a drain must be seen. The configuration ends
     // first: a change that is under way is whole before anything stops.
     const components: Component[] = [outbox, account, control, metrics, relay, this.#monitor, knownDevices, intake, sources]
-    this.#patches = this.#patchPath(settings)
-    const last: Component[] = [overrides, this.#configuration, ...(this.#patches === undefined ? [] : [this.#patches])]
+    const last: Component[] = [overrides, holds, this.#configuration, ...(this.#patches === undefined ? [] : [this.#patches])]
     this.#supervisor = new Supervisor([...components, ...last], clock, log)
   }
 
@@ -112,10 +122,13 @@ export class Gateway {
       configuration: this.#configuration,
       settings: () => this.#inForce,
       verdict: () => this.#monitor.snapshot().verdict,
+      pipeline: () => this.#monitor.pipeline(),
       publishers: () => sources.publishers(),
       hold: (why: RelayHold | undefined) => relay.hold(why),
     }
-    return new PatchPath(parts, etcd)
+    const path = new PatchPath(parts, etcd)
+    this.#configuration.onChange(() => path.settingsChanged())
+    return path
   }
 
   get #inForce(): Settings {
@@ -148,11 +161,17 @@ export function compose(start: Start): Gateway {
   }
 }
 
+function deskOf(path: PatchPath | undefined): PatchDesk {
+  if (path !== undefined) return path.desk
+  const remedy = 'name it: etcd: { endpoints: ["https://host:2379"] }'
+  throw new GatewayError('rejected', 'no patches come to this box: no etcd is named in its configuration', { remedy })
+}
+
 function watched(
   configuration: LiveConfiguration,
   overrides: Overrides,
   { outbox, intake, relay, account, sources, clock }: Parts,
-): ConstructorParameters<typeof Monitor>[0] {
+): Omit<Watched, 'patches'> {
   return {
     identity: { pid: process.pid, version: VERSION, gateway: configuration.inForce.gateway.id, startedMs: clock.wallMs() },
     sources: () => sources.state(),

@@ -50,6 +50,8 @@ export interface VerdictInput {
   readonly dropped: number
   /** Layers of the configuration that are not valid here; they stand in the status with the reasons. */
   readonly layersLeftOut?: readonly string[]
+  /** What a person must mend in the patch path; messages flow all the same. */
+  readonly patchTrouble?: Verdict | undefined
 }
 
 /** With deliveries in flight and room in the buffer, a commit must come within this time. */
@@ -66,6 +68,7 @@ export function verdictOf(input: VerdictInput): Verdict {
     unheard(input) ??
     laneWaits(input) ??
     degraded(input) ??
+    input.patchTrouble ??
     flowing(input)
   )
 }

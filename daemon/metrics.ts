@@ -3,13 +3,15 @@
  * shed reasons and the sources of the config; never a device.
  */
 import { isReady } from './health.ts'
+import { patchMetrics } from './patch-figures.ts'
 import { LANES, SHED_REASONS, type Metric, type MetricSample } from './ports.ts'
 import type { Snapshot } from './status.ts'
 
 const VERDICTS = ['ok', 'starting', 'buffering', 'blocked', 'degraded', 'stuck', 'stopping'] as const
 
 export function metricsOf(snapshot: Snapshot): readonly Metric[] {
-  return [...gatewayMetrics(snapshot), ...intakeMetrics(snapshot), ...bufferMetrics(snapshot), ...kafkaMetrics(snapshot)]
+  const patches = snapshot.patches === undefined ? [] : patchMetrics(snapshot.patches)
+  return [...gatewayMetrics(snapshot), ...intakeMetrics(snapshot), ...bufferMetrics(snapshot), ...kafkaMetrics(snapshot), ...patches]
 }
 
 function gatewayMetrics(snapshot: Snapshot): readonly Metric[] {
@@ -57,6 +59,12 @@ function intakeMetrics(snapshot: Snapshot): readonly Metric[] {
     counter('intake_faults_total', 'Faults of the program while looking at a message; it was accepted all the same', one(intake.faults)),
     counter('without_message_id_total', 'Messages without an id while ids are configured', one(intake.withoutMessageId)),
     counter('device_buckets_overflowed_total', 'Messages of devices that had to share a bucket', one(intake.buckets.overflowed)),
+    ...sourceMetrics(snapshot),
+  ]
+}
+
+function sourceMetrics({ sources }: Snapshot): readonly Metric[] {
+  return [
     gauge(
       'source_up',
       '1 while the source takes messages',
@@ -72,6 +80,13 @@ function intakeMetrics(snapshot: Snapshot): readonly Metric[] {
       'Connects refused since the start',
       sources.flatMap((source) =>
         Object.entries(source.refused ?? {}).map(([reason, value]) => ({ labels: { source: source.name, reason }, value })),
+      ),
+    ),
+    counter(
+      'source_answers_total',
+      'Answers of devices to their settings since the start; they are no log messages',
+      sources.flatMap(({ name, answers }) =>
+        Object.entries(answers ?? {}).map(([outcome, value]) => ({ labels: { source: name, outcome }, value })),
       ),
     ),
     counter(

@@ -5,7 +5,8 @@
 import type { Clock } from './clock.ts'
 import type { Component } from './component.ts'
 import { messageOf } from './errors.ts'
-import { verdictOf, type Verdict } from './health.ts'
+import { verdictOf, type Verdict, type VerdictInput } from './health.ts'
+import { patchTrouble, type PatchFigures } from './patch-figures.ts'
 import type { InternalRecord, Ledger, LedgerTotals, Log, OutboxNotice, OutboxState, SourceState } from './ports.ts'
 import { Rates } from './rates.ts'
 import { droppedByLimits, shedSince } from './shedding.ts'
@@ -26,6 +27,7 @@ export interface Watched {
   relay(): RelayStatus
   whenFull(): Snapshot['whenFull']
   configuration(): ConfigurationFigures
+  patches(): PatchFigures | undefined
   readonly ledger: Ledger
   /** Undefined while no Kafka is named: there is nobody to report to. */
   report(record: InternalRecord): void
@@ -84,36 +86,28 @@ export class Monitor implements Component {
     await this.#reportTotals('stop')
   }
 
+  /** Of the log path alone: what is wrong with patches must not decide whether a patch did harm. */
+  pipeline(): Verdict {
+    return verdictOf(this.#input())
+  }
+
   snapshot(): Snapshot {
-    const outbox = this.#watched.outbox()
-    const wallMs = this.#clock.wallMs()
-    const monotonicMs = this.#clock.monotonicMs()
-    const sources = this.#watched.sources()
-    const relay = this.#watched.relay()
-    const configuration = this.#watched.configuration()
-    const dropped = this.#shedAtTrouble === undefined ? 0 : droppedByLimits(shedSince(this.#shedAtTrouble, this.#totals.shed))
+    const input = this.#input()
+    const { wallMs, monotonicMs, sources, outbox, relay, configuration } = input
+    const patches = this.#watched.patches()
     return {
       identity: this.#watched.identity,
       wallMs,
       monotonicMs,
       clockTrusted: this.#clock.wallTrusted(),
-      verdict: verdictOf({
-        wallMs,
-        monotonicMs,
-        phase: this.#phase,
-        sources,
-        outbox,
-        lastCommitMs: this.#lastCommitMs,
-        relay,
-        dropped,
-        layersLeftOut: configuration.leftOut.map(({ label }) => label),
-      }),
+      verdict: verdictOf({ ...input, patchTrouble: patches && patchTrouble(patches) }),
       sources,
       intake: this.#watched.intake(),
       ledger: this.#totals,
       shedSinceStart: shedSince(this.#shedAtStart, this.#totals.shed),
       whenFull: this.#watched.whenFull(),
       configuration,
+      patches,
       outbox,
       relay,
       rates: {
@@ -122,6 +116,22 @@ export class Monitor implements Component {
         shedPerSecond: this.#rates.perSecond('shed'),
         growthBytesPerSecond: this.#rates.perSecond('used'),
       },
+    }
+  }
+
+  #input(): VerdictInput & { readonly relay: RelayStatus; readonly configuration: ConfigurationFigures } {
+    const configuration = this.#watched.configuration()
+    return {
+      wallMs: this.#clock.wallMs(),
+      monotonicMs: this.#clock.monotonicMs(),
+      phase: this.#phase,
+      sources: this.#watched.sources(),
+      outbox: this.#watched.outbox(),
+      lastCommitMs: this.#lastCommitMs,
+      relay: this.#watched.relay(),
+      dropped: this.#shedAtTrouble === undefined ? 0 : droppedByLimits(shedSince(this.#shedAtTrouble, this.#totals.shed)),
+      layersLeftOut: configuration.leftOut.map(({ label }) => label),
+      configuration,
     }
   }
 

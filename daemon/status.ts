@@ -1,5 +1,6 @@
 /** The status document: what `edgectl status --json`, the control socket and the status records say. */
 import { backlog, type RelayFigures, type Verdict } from './health.ts'
+import { patchStatus, type PatchFigures } from './patch-figures.ts'
 import {
   LANES,
   type Counted,
@@ -73,6 +74,8 @@ export interface Snapshot {
   readonly relay: RelayStatus
   readonly whenFull: Readonly<Record<DeviceLane, 'block' | 'drop-oldest'>>
   readonly configuration: ConfigurationFigures
+  /** Undefined while no etcd is named. */
+  readonly patches: PatchFigures | undefined
   readonly rates: {
     readonly inPerSecond: number
     readonly outPerSecond: number
@@ -128,6 +131,7 @@ export function statusDocument(snapshot: Snapshot) {
       overrides: snapshot.configuration.overrides,
       leftOut: snapshot.configuration.leftOut.map(({ label, reason }) => ({ label, reason })),
     },
+    patches: snapshot.patches && patchStatus(snapshot.patches),
   }
 }
 
@@ -140,6 +144,7 @@ function sourceStatus(source: SourceState, snapshot: Snapshot) {
     since: iso(source.sinceMs),
     connections: source.connections,
     refused: source.refused,
+    answers: source.answers,
     received: snapshot.intake.bySource[source.name] ?? { messages: 0, bytes: 0 },
     notices: source.notices.map((notice) => ({ text: notice.text, count: notice.count, last: iso(notice.lastMs) })),
   }

@@ -31,8 +31,12 @@ export class ControlClient {
     const body: unknown = await answer.body.json()
     if (answer.statusCode < 400) return body
     const reason = typeof body === 'object' && body !== null && 'error' in body ? String(body.error) : `status ${answer.statusCode}`
-    throw new GatewayError('rejected', reason)
+    throw new GatewayError('rejected', reason, remedyIn(body))
   }
+}
+
+function remedyIn(body: unknown): { readonly remedy?: string } {
+  return typeof body === 'object' && body !== null && 'remedy' in body ? { remedy: String(body.remedy) } : {}
 }
 
 function unreachable(path: string, cause: NodeJS.ErrnoException): GatewayError {

@@ -23,7 +23,7 @@ export async function ask(options: GlobalOptions, path: string): Promise<Answer>
     return { live: true, document: await call(loaded, 'get', path) }
   } catch (error) {
     if (!(error instanceof GatewayError) || error.kind !== 'transient') throw error
-    return { live: false, document: fromFiles(options.config, path, error) }
+    return { live: false, document: await fromFiles(options.config, path, error) }
   }
 }
 

@@ -5,6 +5,7 @@ import { configCommands } from './config-show.ts'
 import { kafkaCommands } from './kafka-setup.ts'
 import { report } from './failure.ts'
 import { patchCommands } from './patch/index.ts'
+import { boxPatchCommands } from './patches.ts'
 import { VERSION } from '../version.ts'
 
 const EXIT_CODES = `
@@ -33,6 +34,7 @@ export async function edgectl(argv: readonly string[]): Promise<void> {
   configCommands(program)
   kafkaCommands(program)
   patchCommands(program)
+  boxPatchCommands(program)
   try {
     await program.parseAsync([...argv])
   } catch (error) {

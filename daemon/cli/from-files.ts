@@ -7,9 +7,10 @@ import { loadForStart } from '../compose/starting.ts'
 import { GatewayError } from '../errors.ts'
 import type { StoppedDocument } from './figures.ts'
 import { ledgerDocument } from './ledger-view.ts'
+import { patchesFromFiles } from './patches-from-files.ts'
 
 /** `refusal`: what the socket said; it is thrown for a question that the files can't answer. */
-export function fromFiles(path: string, question: string, refusal: GatewayError): unknown {
+export async function fromFiles(path: string, question: string, refusal: GatewayError): Promise<unknown> {
   const { loaded, leftOut } = loadForStart(path, new SystemClock(), 'command').layered
   const { settings, effective } = loaded
   const url = new URL(question, 'http://files')
@@ -20,6 +21,9 @@ export function fromFiles(path: string, question: string, refusal: GatewayError)
       values: effective.map(({ path, value, origin }) => ({ path: formatPath(path), value, origin: formatOrigin(origin) })),
     }
   }
+  const ofPatches = patchesFromFiles(settings, url)
+  if (ofPatches !== undefined) return ofPatches
+  if (url.pathname === '/locks') throw refusal
   const outbox = StoppedOutbox.open(settings.gateway.dataDir)
   try {
     return answer(outbox, url, settings.buffer.maxBytes, refusal)

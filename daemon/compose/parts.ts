@@ -35,8 +35,15 @@ export interface Parts {
 
 type SourceParts = Pick<Parts, 'outbox' | 'clock' | 'log'>
 
-/** `inForce` are the settings of each moment. */
-export function partsOf(settings: Settings, inForce: () => Settings, metricsRoutes: readonly Route[]): Parts {
+export interface Surroundings {
+  /** The settings of each moment. */
+  readonly inForce: () => Settings
+  readonly metricsRoutes: readonly Route[]
+  /** The sources' publishers are others now. Never rejects. */
+  readonly settle: () => Promise<void>
+}
+
+export function partsOf(settings: Settings, { inForce, metricsRoutes, settle }: Surroundings): Parts {
   const clock = new SystemClock()
   const random = systemRandom
   const log = new SystemLog(settings.log.level, clock)
@@ -57,7 +64,7 @@ export function partsOf(settings: Settings, inForce: () => Settings, metricsRout
   const intake = new DeviceIntake(ingestSettings(settings), { clock, random, outbox, hash, isKnown, onNotice })
   const relay = new Relay({ outbox, internal: outbox, kafka: kafkaOf(settings, clock, log), clock, random, log }, relaySettings(settings))
   const drainMs = (): number => inForce().shutdown.drainMs
-  const sources = new Sources(sourcePlans(settings, { outbox, clock, log }), { intake, clock, log, drainMs })
+  const sources = new Sources(sourcePlans(settings, { outbox, clock, log }), { intake, clock, log, drainMs, settle })
   const account = new Account(outbox.ledger, () => intake.counters().received)
   return { clock, log, outbox, knownDevices, metrics, intake, relay, account, sources }
 }

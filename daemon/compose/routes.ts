@@ -6,6 +6,7 @@ import { metricsOf } from '../metrics.ts'
 import { configRoutes } from './config-routes.ts'
 import type { LiveConfiguration } from './configuration.ts'
 import type { Overrides } from './overrides.ts'
+import { patchRoutes, type PatchSources } from './patch-routes.ts'
 import { laneSpans, letterDocument } from './documents.ts'
 import type { DeadLetters, Ledger, OutboxReader, Reply, Route, RouteRequest, StoredDeadLetter } from '../ports.ts'
 import { statusDocument, type Snapshot } from '../status.ts'
@@ -17,6 +18,7 @@ export interface RouteSources {
   readonly deadLetters: DeadLetters
   readonly configuration: Pick<LiveConfiguration, 'loaded' | 'pending' | 'leftOut'>
   readonly overrides: Pick<Overrides, 'list' | 'set' | 'clear'>
+  readonly patches: PatchSources
 }
 
 const LINES_MAX = 1_000
@@ -28,6 +30,7 @@ export function controlRoutes(sources: RouteSources): readonly Route[] {
     get('/buffer', () => bufferDocument(sources)),
     get('/ledger', async ({ query }) => ledgerDocument(await ledger.totals(), await ledger.lines(limitOf(query.get('devices'), 20)))),
     ...configRoutes(sources.configuration, sources.overrides),
+    ...patchRoutes(sources.patches),
     get('/dead-letters', async ({ query }) => ({
       schema: 1,
       deadLetters: (await deadLetters.list(limitOf(query.get('limit'), 50))).map((letter) => letterDocument(letter, false)),

@@ -29,6 +29,8 @@ export interface SourcesParts {
   readonly log: Log
   /** What a source that is stopped alone may take to finish accepted work, ms. */
   readonly drainMs: () => number
+  /** `publishers` are others now: before a source opens, and after one that could not. Never rejects. */
+  readonly settle: () => Promise<void>
 }
 
 export class Sources implements Component {
@@ -36,6 +38,7 @@ export class Sources implements Component {
   readonly #parts: SourcesParts
   readonly #first: readonly SourcePlan[]
   readonly #running = new Map<string, Running>()
+  readonly #starting = new Set<Source>()
   readonly #signal = new AbortController()
 
   constructor(plans: readonly SourcePlan[], parts: SourcesParts) {
@@ -60,7 +63,7 @@ export class Sources implements Component {
 
   /** Those that can carry settings to devices. */
   publishers(): readonly DevicePublisher[] {
-    return [...this.#running.values()].flatMap(({ source }) => source.devices ?? [])
+    return [...[...this.#running.values()].map(({ source }) => source), ...this.#starting].flatMap(({ devices }) => devices ?? [])
   }
 
   state(): readonly SourceState[] {
@@ -107,10 +110,16 @@ export class Sources implements Component {
   async #begin(plan: SourcePlan, signal: AbortSignal): Promise<void> {
     const source = plan.make()
     const leave = this.#parts.intake.add(source)
+    this.#starting.add(source)
     try {
+      // A device that is faster than the settings must not find that there are none.
+      await this.#parts.settle()
       await source.start(this.#parts.intake, signal)
+      this.#starting.delete(source)
     } catch (error) {
       leave()
+      this.#starting.delete(source)
+      await this.#parts.settle()
       throw error
     }
     this.#running.set(keyOf(plan), { plan, source, leave })

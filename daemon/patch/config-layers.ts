@@ -22,15 +22,8 @@ export interface ConfigLayer {
   readonly replaced: Readonly<Record<string, Json>>
 }
 
-/** `override/<dotted key>` */
-export interface Override {
-  /** As `formatPath` writes it. */
-  readonly key: string
-  readonly path: readonly string[]
-  /** null takes the key away. */
-  readonly value: Json
-  readonly by: string
-  readonly reason: string
+/** What ends by itself, as it was set. */
+export interface TimeLimit {
   /** Wall clock. */
   readonly untilMs: number
   readonly setMs: number
@@ -38,6 +31,17 @@ export interface Override {
   readonly trusted: boolean
   readonly bootId: string
   readonly bootMs: number
+}
+
+/** `override/<dotted key>` */
+export interface Override extends TimeLimit {
+  /** As `formatPath` writes it. */
+  readonly key: string
+  readonly path: readonly string[]
+  /** null takes the key away. */
+  readonly value: Json
+  readonly by: string
+  readonly reason: string
 }
 
 /** Twelve digits: keys sort like numbers. */
@@ -69,7 +73,7 @@ function inOrder(a: ConfigLayer, b: ConfigLayer): number {
  * one that is to be believed, or when it went back, the override ends: it is a person's, who can set it again, and a
  * limit that was lifted for an afternoon must not stay lifted for ever.
  */
-export function remainingMs(override: Override, clock: Pick<Clock, 'bootId' | 'bootMs' | 'wallMs' | 'wallTrusted'>): number {
+export function remainingMs(override: TimeLimit, clock: Pick<Clock, 'bootId' | 'bootMs' | 'wallMs' | 'wallTrusted'>): number {
   const lengthMs = override.untilMs - override.setMs
   if (override.bootId === clock.bootId) return Math.max(0, lengthMs - (clock.bootMs() - override.bootMs))
   const nowMs = clock.wallMs()

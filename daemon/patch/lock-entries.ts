@@ -1,7 +1,7 @@
 /** What stands under `locks/<scope>/<leaseHex>`: one entry for each contender, holders first by create revision. */
 import { Buffer } from 'node:buffer'
 import { GatewayError } from '../errors.ts'
-import type { LeaseId, KeyValue, Operation } from './ports.ts'
+import type { Compare, KeyValue, LeaseId, Operation } from './ports.ts'
 import { retrying } from './wait.ts'
 import type { Tools } from './wait.ts'
 
@@ -66,14 +66,27 @@ function decodeScope(part: string): string {
 /** All entries, or those of one scope, in the order of their turn. Rejects with an `EtcdFailure`. */
 export async function listLocks({ etcd }: Pick<Tools, 'etcd'>, scope?: string): Promise<readonly LockEntry[]> {
   const { entries } = await etcd.list({ prefix: scope === undefined ? 'locks/' : scopePrefix(scope) })
-  return entries.map(toEntry).sort((left, right) => left.token - right.token)
+  return entries
+    .filter(isEntry)
+    .map(toEntry)
+    .sort((left, right) => left.token - right.token)
+}
+
+/** Open markers stand below `locks/` too (`records.ts`); no scope of a patch has a `~`. */
+function isEntry({ key }: KeyValue): boolean {
+  return !/^locks\/[^/]*~open\//.test(key)
+}
+
+/** Of the entry's lease, as etcd takes it; undefined when something else than a gateway wrote the entry. */
+export function leaseIdOf({ leaseHex }: Pick<LockEntry, 'leaseHex'>): LeaseId | undefined {
+  return /^[0-9a-f]{1,16}$/.test(leaseHex) ? BigInt(`0x${leaseHex}`).toString() : undefined
 }
 
 /**
- * Removes what an earlier life of this gateway left in the queue. Compared: an entry that changed meanwhile stays.
- * The data directory admits one daemon, so another life of the same gateway is a dead one.
+ * Removes what an earlier life of this gateway left in the queue (of all scopes, without one). Compared: an entry that
+ * changed meanwhile stays. The data directory admits one daemon, so another life of the same gateway is a dead one.
  */
-export async function removeStale({ etcd }: Pick<Tools, 'etcd'>, scope: string, owner: LockOwner): Promise<void> {
+export async function removeStale({ etcd }: Pick<Tools, 'etcd'>, scope: string | undefined, owner: LockOwner): Promise<void> {
   for (const { key, token, owner: other } of await listLocks({ etcd }, scope)) {
     if (other?.gateway !== owner.gateway || other.life === owner.life) continue
     await etcd.transact({ compare: [{ key, create: token }], then: [{ delete: key }] })
@@ -88,20 +101,22 @@ export interface BreakOrder {
   readonly atMs: number
   /** Written in the same transaction, for example to pause the rollout. */
   readonly also?: readonly Operation[]
+  /** What `also` rests on: if that has changed, nothing is written. */
+  readonly compare?: readonly Compare[]
 }
 
 /**
- * Takes exactly this entry out of the queue, whoever holds it: its holder is fenced. False when the entry has gone,
- * nothing is written then. Rejects with an `EtcdFailure` (`credentials`, `refused`) or with the signal's reason.
+ * Takes exactly this entry out of the queue, whoever holds it: its holder is fenced. False when the entry has gone, or
+ * what `compare` names has changed; nothing is written then. Rejects with an `EtcdFailure` (`credentials`, `refused`) or with the signal's reason.
  */
 export async function breakLock(tools: Tools, entry: LockEntry, order: BreakOrder, signal: AbortSignal): Promise<boolean> {
-  const { by, reason, atMs, also = [] } = order
+  const { by, reason, atMs, also = [], compare = [] } = order
   const audit = `audit/${Buffer.from(tools.random.bytes(16)).toString('hex')}`
   const { scope, token, owner, key } = entry
   const record = Buffer.from(JSON.stringify({ action: 'lock break', scope, token, owner, by, reason, atMs }))
   return retrying(tools, signal, async () => {
     const { succeeded, answers } = await tools.etcd.transact({
-      compare: [{ key, create: token }],
+      compare: [{ key, create: token }, ...compare],
       then: [{ delete: key }, { put: audit, value: record }, ...also],
       otherwise: [{ get: audit }],
     })

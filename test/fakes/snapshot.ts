@@ -77,6 +77,7 @@ export function snapshot(change: Partial<Snapshot> = {}): Snapshot {
     whenFull: { urgent: 'block', normal: 'block', deferred: 'drop-oldest' },
     ledger: { shed: { oversize: { messages: 1, bytes: 100 } }, lost: { messages: 0, bytes: 0 } },
     configuration: { overrides: [], leftOut: [] },
+    patches: undefined,
     outbox: outboxState(),
     relay: relayStatus(),
     rates: { inPerSecond: 1.26, outPerSecond: 1, shedPerSecond: 0, growthBytesPerSecond: 0 },

@@ -43,6 +43,7 @@ function set(): {
     relay: () => ({ ...relay, lastProgressMs: clock.monotonicMs() }),
     whenFull: () => ({ urgent: 'block', normal: 'block', deferred: 'drop-oldest' }),
     configuration: () => ({ overrides: [], leftOut: [] }),
+    patches: () => undefined,
     ledger: { totals: async () => TOTALS, lines: async () => [SHEDDING, QUIET] },
     report: (record) => void records.push(record),
   }

@@ -15,13 +15,15 @@ import type { Memory } from '../memory.ts'
 import type { View } from '../mirror.ts'
 import type { Outcome, Windows } from '../kinds.ts'
 import { Cancelled } from '../runner/life.ts'
-import type { RunnerState } from '../runner/runner.ts'
+import type { RunnerState } from '../runner/journal.ts'
 import type { BoxKey } from '../signing.ts'
 import { retrying } from '../wait.ts'
 import type { Tools } from '../wait.ts'
 import { Bell } from './bell.ts'
 import { Desk } from './desk.ts'
 import type { Action, Candidate, Why } from './eligibility.ts'
+import { Tally } from './tally.ts'
+import type { Tallied } from './tally.ts'
 import { takeTurn } from './gate.ts'
 import type { GatePorts, Started, Turn } from './gate.ts'
 import type { Box, PatchReader, PatchRunner } from './needs.ts'
@@ -58,10 +60,15 @@ export interface AgentState {
   readonly running: RunnerState | undefined
   /** The patch whose lock it waits for or holds. */
   readonly turn: string | undefined
+  /** It has its turn, and has not begun yet. */
+  readonly waitsForLock: boolean
   readonly why: readonly Why[]
+  /** All patches that it knows, as it last saw them. */
+  readonly candidates: readonly Candidate[]
   readonly own: Own
   /** Why it can't go on for now. */
   readonly trouble: string | undefined
+  readonly tally: Tallied
 }
 
 interface Current {
@@ -90,6 +97,7 @@ export class Agent implements Component, FeedConsumer {
   readonly #stopping = new AbortController()
   /** Patches that waited long for their lock: others go first. */
   readonly #rested = new Set<string>()
+  readonly #tally = new Tally()
   #die: (error: unknown) => void = () => undefined
   #running: Promise<void> | undefined
   #turn: Current | undefined
@@ -99,7 +107,7 @@ export class Agent implements Component, FeedConsumer {
     const { tools, key, windows } = ports
     this.#ports = ports
     this.#bell = new Bell(tools.clock)
-    this.#desk = new Desk(ports, { etcd: tools.etcd, key, gateway: owner.gateway }, machine)
+    this.#desk = new Desk(ports, { etcd: tools.etcd, key, gateway: owner.gateway, owner }, machine)
     const binding = (): ReturnType<GatePorts['binding']> => this.#desk.presence.compare
     this.#gate = { etcd: tools.etcd, key, gateway: owner.gateway, tools, windows, owner, ttlMs, binding }
     this.ended = new Promise((_, reject) => (this.#die = reject))
@@ -143,14 +151,17 @@ export class Agent implements Component, FeedConsumer {
   }
 
   state(): AgentState {
-    const { presence, why, own } = this.#desk
+    const { presence, why, own, candidates } = this.#desk
     return {
       belonging: presence.belonging,
       running: this.#ports.runner.state(),
       turn: this.#turn?.action.candidate.id,
+      waitsForLock: this.#turn?.begun === false,
       why: [...why.values()],
+      candidates,
       own,
       trouble: this.#trouble,
+      tally: this.#tally.now(),
     }
   }
 
@@ -174,11 +185,18 @@ export class Agent implements Component, FeedConsumer {
   }
 
   async #recover(signal: AbortSignal): Promise<void> {
+    const over = new AbortController()
+    const beating = this.#desk.keepBeating(AbortSignal.any([over.signal, signal]))
     try {
       const outcome = await this.#ports.runner.recover(signal)
-      if (outcome !== undefined) this.#ports.log.info({ ...outcome }, `patch ${outcome.patch}: ${outcome.state} after a restart`)
+      if (outcome === undefined) return
+      this.#tally.ended(outcome.state)
+      this.#ports.log.info({ ...outcome }, `patch ${outcome.patch}: ${outcome.state} after a restart`)
     } catch (error) {
       if (!signal.aborted) throw error
+    } finally {
+      over.abort()
+      await beating
     }
   }
 
@@ -241,6 +259,7 @@ export class Agent implements Component, FeedConsumer {
     const current: Current = { action, give: new AbortController(), begun: false }
     const over = new AbortController()
     this.#turn = current
+    this.#tally.queued()
     const watching = this.#watch(current, AbortSignal.any([over.signal, signal]))
     try {
       const ttlMs = await this.#ttlMs(action, signal)
@@ -285,6 +304,7 @@ export class Agent implements Component, FeedConsumer {
   async #tell(outcome: Outcome, start: Started, token: FencingToken, scope: string): Promise<void> {
     const { memory, tools, log } = this.#ports
     const name = `outbound/${outcome.patch}`
+    this.#tally.ended(outcome.state)
     await memory.write({ [name]: { ...outcome, scope, token: start.token, retry: start.retry } })
     log.info({ patch: outcome.patch, state: outcome.state, reason: outcome.reason }, `patch ${outcome.patch}: ${outcome.state}`)
     const binding = this.#desk.presence.compare

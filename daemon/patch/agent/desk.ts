@@ -1,6 +1,9 @@
 /** All that the agent looks at, brought up to date and decided on: own memory, etcd's view, rollouts, own results. */
-import { messageOf } from '../../errors.ts'
+import { sleep } from '../../clock.ts'
+import { kindOf, messageOf } from '../../errors.ts'
 import { jittered } from '../backoff.ts'
+import { removeStale } from '../lock-entries.ts'
+import type { LockOwner } from '../lock-entries.ts'
 import type { View } from '../mirror.ts'
 import { ALIVE_EVERY_MS, keys } from '../records.ts'
 import type { AgentPorts } from './agent.ts'
@@ -22,12 +25,13 @@ export interface Looked {
 
 /** The time that is kept over restarts moves in such steps: each is a write to the disk. */
 const TIME_STEP_MS = 3_600_000
+const BEAT_RETRY_MS = 10_000
 
 export class Desk {
   readonly presence: Presence
   readonly rollouts: Rollouts
   readonly #ports: AgentPorts
-  readonly #telling: ResultPorts
+  readonly #telling: ResultPorts & { readonly owner: LockOwner }
   view: View | undefined
   own: Own = NOTHING
   why: ReadonlyMap<string, Why> = new Map()
@@ -37,10 +41,12 @@ export class Desk {
   beatAtMs = 0
   #results: ReadonlyMap<string, ResultSeen> | undefined
   #told = ''
+  /** What an earlier life left in the queues has been taken out. */
+  #isSwept = false
   /** What speaks against a start in this box's present state, by patch, until a wall time. */
   readonly #unready = new Map<string, { readonly because: string; readonly untilMs: number }>()
 
-  constructor(ports: AgentPorts, telling: ResultPorts, machine: string) {
+  constructor(ports: AgentPorts, telling: ResultPorts & { readonly owner: LockOwner }, machine: string) {
     const { tools, memory, key, log } = ports
     this.#ports = ports
     this.#telling = telling
@@ -68,9 +74,21 @@ export class Desk {
     const isDue = clock.monotonicMs() >= this.beatAtMs || tells !== this.#told
     if (!isDue && (this.presence.belonging.kind === 'duplicate' || this.presence.compare !== undefined)) return
     await this.presence.meet(this.own)
+    if (this.presence.compare !== undefined) await this.#sweep()
     await this.#keepTime()
     this.#told = tells
     this.beatAtMs = clock.monotonicMs() + jittered(ALIVE_EVERY_MS, random)
+  }
+
+  /** While a patch of an earlier life is ended, which may bake for hours: the fleet must not take this box for lost. */
+  async keepBeating(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#ports.tools
+    while (!signal.aborted) {
+      await this.beat().catch((error: unknown) => {
+        if (kindOf(error) === undefined || kindOf(error) === 'fatal') throw error
+      })
+      await sleep(clock, Math.max(BEAT_RETRY_MS, this.beatAtMs - clock.monotonicMs()), signal)
+    }
   }
 
   async look(view: View): Promise<Looked> {
@@ -137,6 +155,13 @@ export class Desk {
       else left.set(patch, { patch, ...waiting(because, untilMs) })
     }
     return { actions: actions.filter(({ candidate }) => !this.#unready.has(candidate.id)), why: left }
+  }
+
+  /** Otherwise the others wait for a dead life's entry until its lease has expired. */
+  async #sweep(): Promise<void> {
+    if (this.#isSwept) return
+    await removeStale(this.#ports.tools, undefined, this.#telling.owner)
+    this.#isSwept = true
   }
 
   async #keepTime(): Promise<void> {

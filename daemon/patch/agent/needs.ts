@@ -5,7 +5,7 @@ import type { Patch } from '../document.ts'
 import type { Accepted, Outcome, Permit } from '../kinds.ts'
 import type { KeyValue } from '../ports.ts'
 import type { Identity, Info } from '../records.ts'
-import type { RunnerState } from '../runner/runner.ts'
+import type { RunnerState } from '../runner/journal.ts'
 import type { KeyScope } from '../signing.ts'
 
 /** This box, as patches aim at it and as the fleet sees it. */

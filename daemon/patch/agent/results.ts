@@ -119,12 +119,23 @@ export function encodeMarker(marker: OpenMarker): Uint8Array {
 }
 
 /** The token that somebody's marker names; 0 when nobody can read it, which no live entry has. */
-export function markerToken({ value }: KeyValue): number {
+export function markerToken(entry: KeyValue): number {
+  return markerOf(entry).token
+}
+
+export interface MarkerSeen {
+  readonly token: number
+  readonly patch: string | undefined
+  readonly at: string | undefined
+}
+
+export function markerOf({ value }: KeyValue): MarkerSeen {
+  const text = (field: unknown): string | undefined => (typeof field === 'string' ? field : undefined)
   try {
-    const { token } = JSON.parse(Buffer.from(value).toString('utf8')) as Partial<OpenMarker>
-    return typeof token === 'number' ? token : 0
+    const { token, patch, at } = JSON.parse(Buffer.from(value).toString('utf8')) as Partial<OpenMarker>
+    return { token: typeof token === 'number' ? token : 0, patch: text(patch), at: text(at) }
   } catch {
-    return 0 // written by hand: it keeps others out until somebody removes it
+    return { token: 0, patch: undefined, at: undefined } // written by hand: it keeps others out until somebody removes it
   }
 }
 

@@ -4,11 +4,33 @@ import { GatewayError } from '../../errors.ts'
 import type { Outcome } from '../kinds.ts'
 import type { Json, Memory, MemoryChanges } from '../memory.ts'
 import { appliedOf, runOf, toJson } from './run.ts'
-import type { AppliedPatch, Run } from './run.ts'
+import type { AppliedPatch, Direction, Point, Run } from './run.ts'
 
 const RUN = 'journal/run'
 const HISTORY = 'history/'
 const HISTORY_MAX = 200
+
+/** What a daemon that is down left unfinished; undefined also when nobody can read it. */
+export function unfinishedIn(memory: ReadonlyMap<string, Json>): RunnerState | undefined {
+  return stateOf(runOf(memory.get(RUN)))
+}
+
+export interface RunnerState {
+  readonly patch: string
+  readonly step: Point
+  /** Wall ms of the beginning of the step. */
+  readonly since: number
+  readonly attempt: number
+  readonly direction: Direction
+  /** It could not be taken back; the next start tries again. */
+  readonly broken: boolean
+}
+
+export function stateOf(run: Run | undefined): RunnerState | undefined {
+  if (run === undefined) return undefined
+  const { patch, point: step, sinceMs: since, attempt, direction, broken } = run
+  return { patch, step, since, attempt, direction, broken }
+}
 
 export class Journal {
   readonly #memory: Memory

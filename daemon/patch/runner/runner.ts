@@ -12,10 +12,11 @@ import type { PatchKind } from '../document.ts'
 import type { Accepted, Checks, Kind, Outcome, Permit } from '../kinds.ts'
 import type { Json, Memory } from '../memory.ts'
 import { isUnwell } from './health.ts'
-import { Journal } from './journal.ts'
+import { Journal, stateOf } from './journal.ts'
+import type { RunnerState } from './journal.ts'
 import { beforeRetry, halted, Life, TRIES_MAX } from './life.ts'
 import { ATTEMPTS_MAX, hasReached } from './run.ts'
-import type { AppliedPatch, Cause, Direction, Point, Run } from './run.ts'
+import type { AppliedPatch, Cause, Run } from './run.ts'
 import { Saga } from './saga.ts'
 
 export interface RunnerParts {
@@ -25,17 +26,6 @@ export interface RunnerParts {
   readonly log: Log
   readonly kinds: Readonly<Record<PatchKind, Kind>>
   readonly checks: Checks
-}
-
-export interface RunnerState {
-  readonly patch: string
-  readonly step: Point
-  /** Wall ms of the beginning of the step. */
-  readonly since: number
-  readonly attempt: number
-  readonly direction: Direction
-  /** It could not be taken back; the next start tries again. */
-  readonly broken: boolean
 }
 
 /** At a start nothing may depend on etcd: what was begun is finished or taken back. */
@@ -55,10 +45,7 @@ export class Runner {
 
   /** What is under way, or broken; undefined when nothing is. */
   state(): RunnerState | undefined {
-    const { run } = this.#journal
-    return (
-      run && { patch: run.patch, step: run.point, since: run.sinceMs, attempt: run.attempt, direction: run.direction, broken: run.broken }
-    )
+    return stateOf(this.#journal.run)
   }
 
   /** The daemon stops: what is under way ends soon, and its journal stays. */

@@ -51,11 +51,11 @@ export interface Other {
  * - `refused`: bad for this box, whatever comes; told in its result;
  * - `elsewhere`: not for this box;
  * - `over`: nothing is to be done with it any more here;
- * - `waits`: not now; with `untilMs` (wall clock) when that is known.
+ * - `waits`: not now; with `untilMs` (wall clock) when that is known, with `requires` when it waits for these patches.
  */
 export type Verdict =
   | { readonly verdict: 'refused' | 'elsewhere' | 'over'; readonly reason: string }
-  | { readonly verdict: 'waits'; readonly reason: string; readonly untilMs?: number }
+  | { readonly verdict: 'waits'; readonly reason: string; readonly untilMs?: number; readonly requires?: readonly string[] }
   | { readonly verdict: 'eligible'; readonly accepted: Accepted }
 
 /**
@@ -153,7 +153,8 @@ function controlled(_: Trusted, { control }: AdmitContext): Verdict | undefined 
 
 function required({ patch }: Trusted, { applied }: AdmitContext): Verdict | undefined {
   const missing = patch.requires.filter((id) => !applied.has(id))
-  return missing.length === 0 ? undefined : { verdict: 'waits', reason: `it requires ${missing.join(', ')}, not applied here yet` }
+  if (missing.length === 0) return undefined
+  return { verdict: 'waits', reason: `it requires ${missing.join(', ')}, not applied here yet`, requires: missing }
 }
 
 function time({ patch }: Trusted, { clock, rollout }: AdmitContext): Verdict | undefined {

@@ -223,13 +223,17 @@ function behindOthers({ id, patch }: Known, sight: Sight): Objection {
   return ahead && waiting(`${ahead.id} comes before it in the channel ${patch.channel}`)
 }
 
-/** As things stand it will be applied here, now or after a wait that ends by itself. */
-function isComing(candidate: Known, sight: Sight): boolean {
-  const { verdict } = candidate
-  if (sight.own.applied.has(candidate.id) || verdict === undefined || candidate.control.state !== 'active') return false
-  if (verdict.verdict !== 'eligible' && (verdict.verdict !== 'waits' || verdict.untilMs === undefined)) return false
+/** As things stand it will be applied here, now or after a wait that ends by itself, or when what it requires has come. */
+function isComing(candidate: Known, sight: Sight, behind: readonly string[] = []): boolean {
+  const { id, verdict } = candidate
+  if (sight.own.applied.has(id) || verdict === undefined || candidate.control.state !== 'active' || behind.includes(id)) return false
   if (undone(candidate, sight) !== undefined || staged(candidate) !== undefined) return false
-  return tried(candidate, sight)?.standing !== 'stopped'
+  if (tried(candidate, sight)?.standing === 'stopped') return false
+  if (verdict.verdict !== 'waits') return verdict.verdict === 'eligible'
+  if (verdict.requires === undefined) return verdict.untilMs !== undefined
+  return verdict.requires.every((required) =>
+    sight.candidates.some((one) => one.id === required && isKnown(one) && isComing(one, sight, [...behind, id])),
+  )
 }
 
 function holdOf({ own: { hold }, nowMs }: Sight): Objection {

@@ -56,6 +56,8 @@ export const patchesSchema = z.strictObject({
   lockTtl: duration(5 * SECOND, 10 * MINUTE)
     .prefault('15s')
     .meta({ description: 'Life of a lock whose holder has fallen silent.' }),
-  roots: named(absolutePath('folder'), 32).prefault({}).meta({ description: 'Folders that patches of kind files may replace, by name.' }),
-  units: listOf(unitName, 0, 64).prefault([]).meta({ description: 'systemd units that patches may restart.' }),
+  roots: named(absolutePath('folder'), 32)
+    .prefault({})
+    .meta({ description: 'Folders of software that patches of kind files may change, by name.' }),
+  units: listOf(unitName, 0, 64).prefault([]).meta({ description: 'systemd units that patches may stop and start.' }),
 })

@@ -46,7 +46,7 @@ class Scene {
     this.isOpen = isOpen
     const hold = held ? { untilMs: NOW_MS + HOUR_MS, by: 'ada', reason: 'a repair' } : undefined
     const of = (has: (story: Story) => boolean): readonly Story[] => stories.filter(has)
-    const denied = new Map(of((one) => one.denied).map((one) => [digest(one), { retry: 0, reason: 'its checks failed' }]))
+    const denied = new Map(of((one) => one.denied).map((one) => [digest(one), { retry: 0, reason: 'its checks failed', atMs: NOW_MS }]))
     this.own = { ...NOTHING, denied, undone: new Set(of((one) => one.undone).map(({ patch }) => patch.id)), hold }
     for (const one of of((story) => story.applied)) this.#commit(one)
     for (const one of of((story) => story.told !== undefined)) this.#tell(one, one.told?.state ?? 'completed', one.told)

@@ -20,6 +20,11 @@ export interface Units {
   readonly limitMs: number
 }
 
+/** By its ActiveState (org.freedesktop.systemd1). */
+export function isRunning(active: string): boolean {
+  return ['active', 'activating', 'reloading'].includes(active)
+}
+
 /** By `systemctl`; as its own user the gateway needs a polkit rule for the units of `patches.units`. */
 export class SystemdUnits implements Units {
   readonly limitMs: number

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readFileSync, readdirSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import type { FilesKind } from '../../adapters/host/releases/files-kind.ts'
 import type { FilesSpec } from '../../daemon/patch/document.ts'
@@ -163,6 +164,8 @@ test('a bomb and a truncated archive are refused', async () => {
   const bomb = gzipSync(await tarOf({ zeros: '\0'.repeat(20 * 1024 * 1024) }))
   const first = await forward(kind, filesPatch('1', { artifacts: [offer(bomb)] }), 'fetch')
   await assert.rejects(kind.build(first, never), { kind: 'rejected', message: /unpacks to more/ })
+  // What nobody listens to ends the program a moment later.
+  await pause(50)
   const torn = (await tarOf(app('1'))).subarray(0, 700)
   const second = await forward(kind, filesPatch('2', { artifacts: [offer(torn)] }), 'fetch')
   await assert.rejects(kind.build(second, never), { kind: 'rejected', message: /can't be read/ })

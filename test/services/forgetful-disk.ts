@@ -10,8 +10,9 @@ export type Dice = () => number
 /**
  * What a cut does to what was not synced. `forget`: all of it is gone. `tear`: each write survives by chance, whole,
  * in some of its sectors, or not at all; of the changes of names a prefix survives, as a journal would keep it.
+ * `names`: all names survive, and no bytes: what delayed allocation makes of files that were not fsynced.
  */
-export type Cut = { readonly kind: 'forget' } | { readonly kind: 'tear'; readonly dice: Dice }
+export type Cut = { readonly kind: 'forget' } | { readonly kind: 'names' } | { readonly kind: 'tear'; readonly dice: Dice }
 
 export interface CutReport {
   /** Writes (and cuts of length) that were not synced. */
@@ -24,6 +25,8 @@ export interface CutReport {
 
 /** Sectors are written whole or not at all (SQLite's own assumption, "powersafe overwrite"). */
 const SECTOR_BYTES = 512
+/** A shorter link lies in the inode itself and comes with its name (ext4); the text of a longer one is data. */
+const LONG_LINK_BYTES = 60
 const ROOT = 1
 const S_IFDIR = 0o040000
 
@@ -71,9 +74,19 @@ class Content {
   }
 }
 
+/** Mode and owner; chmod and chown are kept by fsync of the file or folder itself. */
+export interface Owned {
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+}
+
 export interface Node {
   readonly id: number
   mode: number
+  uid: number
+  gid: number
+  owned: Owned
   mtimeMs: number
   readonly live: Content
   readonly synced: Content
@@ -133,8 +146,20 @@ export class ForgetfulDisk {
     if (size !== node.live.size) this.#change(node, { at: size, bytes: undefined })
   }
 
+  /** What a symbolic link says. */
+  aim(node: Node, target: Buffer): void {
+    if (target.length < LONG_LINK_BYTES) node.synced.apply({ at: 0, bytes: target })
+    this.#change(node, { at: 0, bytes: target })
+    if (target.length < LONG_LINK_BYTES) node.changes = []
+  }
+
+  own(node: Node, change: Partial<Owned>): void {
+    Object.assign(node, change)
+  }
+
   sync(node: Node): void {
     this.syncs += 1
+    node.owned = ownedOf(node)
     for (const change of node.changes) node.synced.apply(change)
     node.changes = []
   }
@@ -142,6 +167,8 @@ export class ForgetfulDisk {
   /** Names of the folder; what moved between two folders arrives whole. */
   syncNames(folder: number): void {
     this.syncs += 1
+    const node = this.#nodes.get(folder)
+    if (node !== undefined) node.owned = ownedOf(node)
     const touches = (edits: readonly Edit[]): boolean => edits.some((edit) => edit.folder === folder)
     for (const edits of this.#edits.filter(touches)) this.#keep(edits)
     this.#edits = this.#edits.filter((edits) => !touches(edits))
@@ -150,7 +177,7 @@ export class ForgetfulDisk {
   /** From here on the disk is what a machine finds when its power is back. */
   cut(cut: Cut): CutReport {
     const names = this.#edits.length
-    const kept = cut.kind === 'forget' ? 0 : Math.floor(cut.dice() * (names + 1))
+    const kept = cut.kind === 'forget' ? 0 : cut.kind === 'names' ? names : Math.floor(cut.dice() * (names + 1))
     for (const edits of this.#edits.slice(0, kept)) this.#keep(edits)
     this.#edits = []
     let unsynced = 0
@@ -163,10 +190,26 @@ export class ForgetfulDisk {
     return { unsynced, damaged, names }
   }
 
+  /** A disk of its own, as this one would be found after everything was synced. */
+  copy(): ForgetfulDisk {
+    const copied = new ForgetfulDisk()
+    copied.#next = this.#next
+    copied.#nodes = new Map()
+    for (const node of this.#nodes.values()) {
+      const names = new Map(node.names)
+      const contents = { live: node.live.copy(), synced: node.live.copy(), changes: [] }
+      copied.#nodes.set(node.id, { ...node, owned: ownedOf(node), ...contents, names, syncedNames: new Map(names) })
+    }
+    return copied
+  }
+
   #add(mode: number): Node {
     const node: Node = {
       id: this.#next++,
       mode,
+      uid: 0,
+      gid: 0,
+      owned: { mode, uid: 0, gid: 0 },
       mtimeMs: Date.now(),
       live: new Content(),
       synced: new Content(),
@@ -200,11 +243,15 @@ export class ForgetfulDisk {
     const visit = (id: number): void => {
       const node = before.get(id)
       if (node === undefined || this.#nodes.has(id)) return
-      this.#nodes.set(id, { ...node, live: node.synced.copy(), changes: [], names: new Map(node.syncedNames) })
+      this.#nodes.set(id, { ...node, ...node.owned, live: node.synced.copy(), changes: [], names: new Map(node.syncedNames) })
       for (const child of node.syncedNames.values()) visit(child)
     }
     visit(ROOT)
   }
+}
+
+function ownedOf({ mode, uid, gid }: Node): Owned {
+  return { mode, uid, gid }
 }
 
 function setName(names: Map<string, number> | undefined, name: string, node: number | undefined): void {
@@ -214,7 +261,8 @@ function setName(names: Map<string, number> | undefined, name: string, node: num
 
 /** Applies what survives of a node's changes; returns how many did not survive whole. */
 function surviving(node: Node, cut: Cut): number {
-  if (cut.kind === 'forget') return node.changes.length
+  if (cut.kind !== 'tear') return node.changes.length
+  if (cut.dice() < 0.5) node.owned = ownedOf(node)
   let damaged = 0
   for (const change of node.changes) {
     const fate = cut.dice()

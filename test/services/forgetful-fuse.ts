@@ -4,9 +4,11 @@
  * kernel takes as "not needed".
  */
 import { ForgetfulDisk, type Node } from './forgetful-disk.ts'
+import { attributes, entry, initialised, listed, opened, reply, S_IFREG, statistics, text } from './forgetful-frames.ts'
 
 const ENOENT = 2
 const EIO = 5
+const EINVAL = 22
 const ENOTEMPTY = 39
 const ENOSYS = 38
 
@@ -15,6 +17,8 @@ const OP = {
   forget: 2,
   getattr: 3,
   setattr: 4,
+  readlink: 5,
+  symlink: 6,
   mknod: 8,
   mkdir: 9,
   unlink: 10,
@@ -39,21 +43,33 @@ const OP = {
   rename2: 45,
 } as const
 
-/** Bytes of a request before its own arguments, and of an answer. */
-const IN_HEADER = 40
-const OUT_HEADER = 16
-export const WRITE_MAX = 128 * 1024
-export const REQUEST_MAX = WRITE_MAX + 8192
+/** What changes the disk, or what of it is sure. */
+const CHANGES: readonly number[] = [
+  OP.setattr,
+  OP.symlink,
+  OP.mknod,
+  OP.mkdir,
+  OP.unlink,
+  OP.rmdir,
+  OP.rename,
+  OP.rename2,
+  OP.write,
+  OP.fsync,
+  OP.fsyncdir,
+  OP.create,
+]
+/** The kernel waits for no answer to these. */
+const ONE_WAY: readonly number[] = [OP.forget, OP.batchForget, OP.interrupt, OP.destroy]
 
-const KEEP_CACHE = 2
+/** Bytes of a request before its own arguments. */
+const IN_HEADER = 40
+
 const SET_MODE = 1
+const SET_UID = 2
+const SET_GID = 4
 const SET_SIZE = 8
-/** Nobody but the kernel changes anything, so that it may remember for as long as it likes. */
-const VALID_SECONDS = 3_600n
 const S_IFDIR = 0o040000
-const S_IFREG = 0o100000
-const BLOCK = 4_096
-const DISK_BLOCKS = 262_144n
+const S_IFLNK = 0o120000
 
 /** What goes wrong on files of this name until it is taken away: EIO, or no answer at all. */
 export interface Fault {
@@ -72,6 +88,11 @@ export class FuseRequests {
   fault: Fault | undefined
   /** Requests that hang. */
   held: Buffer[] = []
+  /** Changes until the power fails; from then on everything is answered with EIO. */
+  left = Infinity
+  isDark = false
+  /** That happened. */
+  changes = 0
 
   constructor(disk: ForgetfulDisk) {
     this.#disk = disk
@@ -86,8 +107,19 @@ export class FuseRequests {
       this.held.push(Buffer.from(request))
       return undefined
     }
-    const answer = this.#carryOut(opcode, id, request.subarray(IN_HEADER))
+    const isLit = CHANGES.includes(opcode) ? this.change() : !this.isDark
+    const answer = isLit ? this.#carryOut(opcode, id, request.subarray(IN_HEADER)) : ONE_WAY.includes(opcode) ? undefined : -EIO
     return answer === undefined ? undefined : reply(unique, answer)
+  }
+
+  /** One change is about to happen; false: the power fails before it. */
+  change(): boolean {
+    if (this.left === 0) this.isDark = true
+    else {
+      this.left -= 1
+      this.changes += 1
+    }
+    return !this.isDark
   }
 
   #carryOut(opcode: number, id: number, body: Buffer): Answer {
@@ -125,6 +157,8 @@ export class FuseRequests {
         return this.#entry(this.#create(id, text(body, 8), S_IFDIR | body.readUInt32LE(0)))
       case OP.mknod:
         return this.#entry(this.#create(id, text(body, 16), body.readUInt32LE(0)))
+      case OP.symlink:
+        return this.#link(id, body)
       case OP.create:
         return Buffer.concat([entry(this.#create(id, text(body, 16), S_IFREG | body.readUInt32LE(4))), opened()])
       case OP.unlink:
@@ -133,7 +167,8 @@ export class FuseRequests {
       case OP.rename:
         return this.#rename(id, body, 8)
       case OP.rename2:
-        return this.#rename(id, body, 16)
+        // Exchange and no-replace: nobody here asks for them.
+        return body.readUInt32LE(8) === 0 ? this.#rename(id, body, 16) : -EINVAL
       default:
         return undefined
     }
@@ -147,6 +182,8 @@ export class FuseRequests {
         return attributes(node)
       case OP.setattr:
         return this.#setAttributes(node, body)
+      case OP.readlink:
+        return node.live.read(0, node.live.size)
       case OP.read:
         return node.live.read(Number(body.readBigUInt64LE(8)), body.readUInt32LE(16))
       case OP.readdir:
@@ -166,6 +203,13 @@ export class FuseRequests {
     return node
   }
 
+  #link(folder: number, body: Buffer): Answer {
+    const name = text(body, 0)
+    const node = this.#create(folder, name, S_IFLNK | 0o777)
+    this.#disk.aim(node, Buffer.from(text(body, Buffer.byteLength(name) + 1)))
+    return entry(node)
+  }
+
   #entry(node: Node | undefined): Answer {
     return node === undefined ? -ENOENT : entry(node)
   }
@@ -183,7 +227,9 @@ export class FuseRequests {
     const to = text(body, namesAt + Buffer.byteLength(from) + 1)
     const node = this.#disk.find(folder, from)
     if (node === undefined) return -ENOENT
-    this.#disk.rename(folder, from, Number(body.readBigUInt64LE(0)), to)
+    const newFolder = Number(body.readBigUInt64LE(0))
+    if ((this.#disk.find(newFolder, to)?.names.size ?? 0) > 0) return -ENOTEMPTY
+    this.#disk.rename(folder, from, newFolder, to)
     this.#nameOf.set(node.id, to)
     return Buffer.alloc(0)
   }
@@ -191,7 +237,9 @@ export class FuseRequests {
   #setAttributes(node: Node, body: Buffer): Answer {
     const valid = body.readUInt32LE(0)
     if ((valid & SET_SIZE) !== 0) this.#disk.truncate(node, Number(body.readBigUInt64LE(16)))
-    if ((valid & SET_MODE) !== 0) node.mode = body.readUInt32LE(68)
+    if ((valid & SET_MODE) !== 0) this.#disk.own(node, { mode: body.readUInt32LE(68) })
+    if ((valid & SET_UID) !== 0) this.#disk.own(node, { uid: body.readUInt32LE(76) })
+    if ((valid & SET_GID) !== 0) this.#disk.own(node, { gid: body.readUInt32LE(80) })
     return attributes(node)
   }
 
@@ -226,79 +274,4 @@ export class FuseRequests {
     }
     return Buffer.concat(parts)
   }
-}
-
-function reply(unique: bigint, answer: Buffer | number): Buffer {
-  const body = typeof answer === 'number' ? Buffer.alloc(0) : answer
-  const header = Buffer.alloc(OUT_HEADER)
-  header.writeUInt32LE(OUT_HEADER + body.length, 0)
-  header.writeInt32LE(typeof answer === 'number' ? answer : 0, 4)
-  header.writeBigUInt64LE(unique, 8)
-  return Buffer.concat([header, body])
-}
-
-function text(body: Buffer, at: number): string {
-  return body.toString('utf8', at, body.indexOf(0, at))
-}
-
-function initialised(body: Buffer): Buffer {
-  const answer = Buffer.alloc(64)
-  answer.writeUInt32LE(7, 0)
-  answer.writeUInt32LE(31, 4)
-  answer.writeUInt32LE(body.readUInt32LE(8), 8)
-  answer.writeUInt32LE(WRITE_MAX, 20)
-  answer.writeUInt32LE(1, 24)
-  return answer
-}
-
-function opened(): Buffer {
-  const answer = Buffer.alloc(16)
-  answer.writeUInt32LE(KEEP_CACHE, 8)
-  return answer
-}
-
-function statistics(): Buffer {
-  const answer = Buffer.alloc(80)
-  for (const at of [0, 8, 16, 24, 32]) answer.writeBigUInt64LE(DISK_BLOCKS, at)
-  answer.writeUInt32LE(BLOCK, 40)
-  answer.writeUInt32LE(255, 44)
-  answer.writeUInt32LE(BLOCK, 48)
-  return answer
-}
-
-function entry(node: Node): Buffer {
-  const head = Buffer.alloc(40)
-  head.writeBigUInt64LE(BigInt(node.id), 0)
-  head.writeBigUInt64LE(VALID_SECONDS, 16)
-  head.writeBigUInt64LE(VALID_SECONDS, 24)
-  return Buffer.concat([head, attribute(node)])
-}
-
-function attributes(node: Node): Buffer {
-  const head = Buffer.alloc(16)
-  head.writeBigUInt64LE(VALID_SECONDS, 0)
-  return Buffer.concat([head, attribute(node)])
-}
-
-function attribute(node: Node): Buffer {
-  const bytes = Buffer.alloc(88)
-  bytes.writeBigUInt64LE(BigInt(node.id), 0)
-  bytes.writeBigUInt64LE(BigInt(node.live.size), 8)
-  bytes.writeBigUInt64LE(BigInt(Math.ceil(node.live.size / 512)), 16)
-  for (const at of [24, 32, 40]) bytes.writeBigUInt64LE(BigInt(Math.floor(node.mtimeMs / 1_000)), at)
-  bytes.writeUInt32LE(node.mode, 60)
-  bytes.writeUInt32LE(1, 64)
-  bytes.writeUInt32LE(BLOCK, 80)
-  return bytes
-}
-
-function listed(name: string, id: number, next: number, mode: number): Buffer {
-  const bytes = Buffer.from(name)
-  const part = Buffer.alloc(Math.ceil((24 + bytes.length) / 8) * 8)
-  part.writeBigUInt64LE(BigInt(id), 0)
-  part.writeBigUInt64LE(BigInt(next), 8)
-  part.writeUInt32LE(bytes.length, 16)
-  part.writeUInt32LE((mode & 0o170000) >> 12, 20)
-  bytes.copy(part, 24)
-  return part
 }

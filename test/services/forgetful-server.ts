@@ -6,12 +6,19 @@
 import { spawn } from 'node:child_process'
 import { closeSync, openSync, read, writeSync } from 'node:fs'
 import { Dice } from '../chaos/dice.ts'
-import { ForgetfulDisk, type CutReport } from './forgetful-disk.ts'
-import { FuseRequests, REQUEST_MAX, type Fault } from './forgetful-fuse.ts'
+import { ForgetfulDisk, type Cut, type CutReport } from './forgetful-disk.ts'
+import { REQUEST_MAX } from './forgetful-frames.ts'
+import { FuseRequests, type Fault } from './forgetful-fuse.ts'
 
 export type Order =
   | { readonly kind: 'mount' }
-  | { readonly kind: 'cut'; readonly seed: number | undefined }
+  | { readonly kind: 'cut'; readonly seed: number | 'names' | undefined }
+  | { readonly kind: 'limit'; readonly changes: number | undefined }
+  | { readonly kind: 'change' }
+  | { readonly kind: 'lit' }
+  | { readonly kind: 'changes' }
+  | { readonly kind: 'save' }
+  | { readonly kind: 'load' }
   | { readonly kind: 'fail'; readonly fault: Fault | undefined }
   | { readonly kind: 'unmount' }
   | { readonly kind: 'syncs' }
@@ -19,8 +26,9 @@ export type Order =
 export type Done = { readonly error: string } | { readonly value: CutReport | number | undefined }
 
 const point = process.argv[2] ?? ''
-const disk = new ForgetfulDisk()
-const requests = new FuseRequests(disk)
+let disk = new ForgetfulDisk()
+let requests = new FuseRequests(disk)
+let saved = disk
 let mounted: { readonly fd: number; frozen: boolean } | undefined
 
 async function obey(order: Order): Promise<CutReport | number | undefined> {
@@ -33,11 +41,34 @@ async function obey(order: Order): Promise<CutReport | number | undefined> {
       return unmount()
     case 'syncs':
       return disk.syncs
+    case 'limit':
+      requests.left = order.changes ?? Infinity
+      requests.isDark = false
+      requests.changes = 0
+      return undefined
+    case 'change':
+      return requests.change() ? 1 : 0
+    case 'lit':
+      return requests.isDark ? 0 : 1
+    case 'changes':
+      return requests.changes
+    case 'save':
+      saved = disk.copy()
+      return undefined
+    case 'load':
+      return load()
     case 'fail':
       requests.fault = order.fault
       if (mounted !== undefined) for (const request of requests.held.splice(0)) answer(mounted, request)
       return undefined
   }
+}
+
+async function load(): Promise<undefined> {
+  await unmount()
+  disk = saved.copy()
+  requests = new FuseRequests(disk)
+  await mount()
 }
 
 async function mount(): Promise<undefined> {
@@ -72,11 +103,17 @@ function answer(mount: { readonly fd: number; frozen: boolean }, request: Buffer
 }
 
 /** From this instant nothing more is answered: who waits for an fsync waits until it is killed. */
-function cut(seed: number | undefined): CutReport {
+function cut(seed: number | 'names' | undefined): CutReport {
   if (mounted !== undefined) mounted.frozen = true
-  if (seed === undefined) return disk.cut({ kind: 'forget' })
+  requests.left = Infinity
+  requests.isDark = false
+  return disk.cut(cutOf(seed))
+}
+
+function cutOf(seed: number | 'names' | undefined): Cut {
+  if (typeof seed !== 'number') return { kind: seed ?? 'forget' }
   const dice = new Dice(seed)
-  return disk.cut({ kind: 'tear', dice: () => dice.unit() })
+  return { kind: 'tear', dice: () => dice.unit() }
 }
 
 /** Forced: whoever waits in the mount gets an error, and the kernel's cache of it is dropped. */

@@ -15,9 +15,23 @@ export interface ForgetfulMount {
   readonly path: string
   /**
    * The power is cut: nothing is answered from this instant, and what was not synced is gone. With a seed, un-synced
-   * writes survive by chance, whole or torn; without one none does. Kill whoever uses the mount, then `restore`.
+   * writes survive by chance, whole or torn; with `names` all names survive and no bytes; without either nothing does.
+   * Kill whoever uses the mount, then `restore`.
    */
-  cut(seed?: number): Promise<CutReport>
+  cut(seed?: number | 'names'): Promise<CutReport>
+  /**
+   * The power fails after so many changes and fsyncs: what comes then is answered with EIO, until the cut.
+   * Undefined: never.
+   */
+  limit(changes: number | undefined): Promise<void>
+  /** Counts a change that happens elsewhere on the box; false: the power failed before it. */
+  change(): Promise<boolean>
+  isLit(): Promise<boolean>
+  /** Changes and fsyncs since `limit`. */
+  changes(): Promise<number>
+  /** Remembers the disk as it is, all of it synced; `load` mounts that again. */
+  save(): Promise<void>
+  load(): Promise<void>
   /** The power is back: the same place shows what the disk kept. */
   restore(): Promise<void>
   /** The operation fails or hangs on files of this name; undefined heals it, and what hung is carried out. */
@@ -42,6 +56,12 @@ export async function mountForgetful(scope: ServiceScope, path: string): Promise
   return {
     path,
     cut: (seed) => tell(server, { kind: 'cut', seed }) as Promise<CutReport>,
+    limit: async (changes) => void (await tell(server, { kind: 'limit', changes })),
+    change: async () => (await tell(server, { kind: 'change' })) === 1,
+    isLit: async () => (await tell(server, { kind: 'lit' })) === 1,
+    changes: () => tell(server, { kind: 'changes' }) as Promise<number>,
+    save: async () => void (await tell(server, { kind: 'save' })),
+    load: async () => void (await tell(server, { kind: 'load' })),
     restore: async () => {
       await tell(server, { kind: 'unmount' })
       await tell(server, { kind: 'mount' })

@@ -30,7 +30,8 @@ export class FilesKind implements Kind<FilesPatch, FilesPlan> {
   }
 
   prepare(accepted: Accepted<FilesPatch>, signal: AbortSignal): Promise<FilesPlan> {
-    return told(accepted.patch.spec.root, () => prepare(accepted, this.#options, signal))
+    const name = accepted.patch.spec.root
+    return told(this.#options.roots[name] ?? name, () => prepare(accepted, this.#options, signal))
   }
 
   fetch(plan: FilesPlan, signal: AbortSignal): Promise<void> {

@@ -29,6 +29,8 @@ export type FilesPlan = {
   readonly rollback: PlannedHook | null
   readonly running: PlannedHook | null
   readonly units: readonly string[]
+  /** Those of them that ran when the patch was looked at; the way back starts no others. */
+  readonly active: readonly string[]
   readonly keep: number
 }
 

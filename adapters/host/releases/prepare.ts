@@ -4,7 +4,7 @@ import { GatewayError } from '../../../daemon/errors.ts'
 import type { FilesSpec } from '../../../daemon/patch/document.ts'
 import type { Accepted } from '../../../daemon/patch/kinds.ts'
 import type { FilesPatch } from '../../../daemon/patch/document.ts'
-import type { Units } from '../units.ts'
+import { isRunning, type Units } from '../units.ts'
 import { found, freeBytes, linkTarget } from './disk.ts'
 import { differences, readManifest } from './manifest.ts'
 import { incomingPath, manifestPath, planned, rejected, releaseName, type FilesPlan, type PlannedArtifact } from './plan.ts'
@@ -25,7 +25,7 @@ const UNPACKED_FACTOR = 3
 export async function prepare(accepted: Accepted<FilesPatch>, sources: PrepareSources, signal: AbortSignal): Promise<FilesPlan> {
   const { spec, id } = accepted.patch
   const root = await rootOf(spec, sources)
-  await assertUnits(spec, sources, signal)
+  const active = await activeOf(spec, sources, signal)
   const target = await linkTarget(`${root}/current`)
   const standing = await standingOf(root, target, accepted.digest)
   const plan: FilesPlan = {
@@ -41,6 +41,7 @@ export async function prepare(accepted: Accepted<FilesPatch>, sources: PrepareSo
     rollback: planned(spec.hooks.rollback),
     running: planned(spec.running),
     units: [...spec.units],
+    active,
     keep: spec.keep,
   }
   if (target !== undefined && spec.localEdits === 'hold') await assertUntouched(root, target)
@@ -70,12 +71,15 @@ async function rootOf(spec: FilesSpec, { roots }: PrepareSources): Promise<strin
   return resolve(root)
 }
 
-async function assertUnits(spec: FilesSpec, { allowedUnits, units }: PrepareSources, signal: AbortSignal): Promise<void> {
+async function activeOf(spec: FilesSpec, { allowedUnits, units }: PrepareSources, signal: AbortSignal): Promise<readonly string[]> {
+  const running: string[] = []
   for (const unit of spec.units) {
     if (!allowedUnits.includes(unit)) throw rejected(`patches may not restart ${unit} here`, `Add it to patches.units of this box.`)
-    const { load } = await units.state(unit, signal)
+    const { load, active } = await units.state(unit, signal)
     if (load !== 'loaded') throw rejected(`systemd says that ${unit} is ${load === '' ? 'unknown' : load}`, `Install the unit first.`)
+    if (isRunning(active)) running.push(unit)
   }
+  return running
 }
 
 /** Under which name the release goes, and what it replaces. A release that is in force already is not made again. */

@@ -2,7 +2,7 @@ import { readFile, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { messageOf } from '../../../daemon/errors.ts'
 import type { Hooks } from '../hooks.ts'
-import type { Units } from '../units.ts'
+import { isRunning, type Units } from '../units.ts'
 import { found, makeFolder, sync, writeDurable } from './disk.ts'
 import { pathsOf, rejected, type FilesPlan, type PlannedHook } from './plan.ts'
 
@@ -36,6 +36,8 @@ export class Serving {
   /** After the flip was taken back: no program of the new version stays. */
   async enterOld(plan: FilesPlan, signal: AbortSignal): Promise<void> {
     const begun = await this.begun(plan)
+    // No note: the pre hook had not begun, or the way back was over, or the patch was committed long ago.
+    const ran = begun?.units.filter(({ active }) => active).map(({ unit }) => unit) ?? plan.active
     const before = new Map<string, string>()
     for (const unit of [...plan.units].reverse()) {
       before.set(unit, (await this.#units.state(unit, signal)).invocation)
@@ -43,7 +45,7 @@ export class Serving {
     }
     await this.#hook(plan, plan.rollback, signal)
     for (const unit of plan.units) {
-      if (begun?.units.some((noted) => noted.unit === unit && !noted.active) === true) continue
+      if (!ran.includes(unit)) continue
       await this.#units.start(unit, signal)
       await this.#assertServing(unit, before.get(unit), signal)
     }
@@ -90,7 +92,7 @@ export class Serving {
     const units: Begun['units'][number][] = []
     for (const unit of plan.units) {
       const { active, invocation } = await this.#units.state(unit, signal)
-      units.push({ unit, active: ['active', 'activating', 'reloading'].includes(active), invocation })
+      units.push({ unit, active: isRunning(active), invocation })
     }
     const path = pathsOf(plan).begun
     await makeFolder(dirname(path))

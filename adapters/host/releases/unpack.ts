@@ -32,6 +32,8 @@ export async function unpackTar(archive: string, folder: string, limits: UnpackL
   const extract = tar.extract()
   const unpacking = new Unpacking(folder, limits)
   extract.on('entry', (header: Header, body: Readable, next: (error?: unknown) => void) => {
+    // A refusal destroys the body as well, which nobody reads then; the pipeline rejects with the same error.
+    body.on('error', () => undefined)
     unpacking.take(header, body).then(() => next(), next)
   })
   try {
@@ -69,10 +71,20 @@ export async function makeFolders(folder: string, parts: readonly string[]): Pro
 
 /** Never over a file that is there, never through a link. */
 export async function createFile(path: string, mode: number): Promise<FileHandle> {
+  const handle = await openNew(path)
   try {
-    const handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600)
     await handle.chmod(mode)
     return handle
+  } catch (error) {
+    // A handle that nobody closes ends the program when Node collects it.
+    await handle.close()
+    throw error
+  }
+}
+
+async function openNew(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw refused(`${path} is there twice`)
     throw error

@@ -1,0 +1,314 @@
+/**
+ * The box loses its power after each change that a files patch makes to the disk, and again while it recovers, on a file
+ * system that forgets what was not fsynced. All instants, which takes minutes, or other ones:
+ *
+ *     PATCH_CUTS=all PATCH_SEED=7 node --test test/integration/patch-power-cut.test.ts
+ */
+import assert from 'node:assert/strict'
+import {
+  chmodSync,
+  closeSync,
+  fsyncSync,
+  lstatSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { SystemClock, systemRandom } from '../../adapters/host/clock.ts'
+import type { FilesKind } from '../../adapters/host/releases/files-kind.ts'
+import { releaseName } from '../../adapters/host/releases/plan.ts'
+import type { Clock } from '../../daemon/clock.ts'
+import { GatewayError, kindOf } from '../../daemon/errors.ts'
+import type { FilesPatch } from '../../daemon/patch/document.ts'
+import type { Accepted, Kind, Outcome } from '../../daemon/patch/kinds.ts'
+import type { Json, MemoryChanges } from '../../daemon/patch/memory.ts'
+import { Runner } from '../../daemon/patch/runner/runner.ts'
+import { Dice } from '../chaos/dice.ts'
+import { artifact, tarOf } from '../fakes/files-rig.ts'
+import {
+  assertTree,
+  checksOf,
+  EXTRA,
+  filesAccepted,
+  kindOn,
+  MAY,
+  OneUnit,
+  outcomeIn,
+  versionFiles,
+  type FilesVersion,
+  type Flaw,
+} from '../fakes/files-world.ts'
+import { honest, lyingServer } from '../fakes/lying-server.ts'
+import { FakeMemory } from '../fakes/patch-memory.ts'
+import { mountForgetful, type ForgetfulMount } from '../services/forgetful.ts'
+import { serviceScope } from '../services/index.ts'
+
+const SEED = Number(process.env['PATCH_SEED'] ?? 1)
+/** Instants for each scene. */
+const CUTS = process.env['PATCH_CUTS'] === 'all' ? Infinity : Number(process.env['PATCH_CUTS'] ?? 30)
+const never = new AbortController().signal
+const POWER_CUT = new GatewayError('fatal', 'the power failed')
+
+const scope = serviceScope()
+
+test('the forgetful file system: a link comes with its name, a mode with its own fsync', async () => {
+  const mount = await mountForgetful(scope, join(scope.folder(), 'disk'))
+  const at = (name: string): string => join(mount.path, name)
+  const sync = (path: string): void => {
+    const fd = openSync(path, 'r')
+    fsyncSync(fd)
+    closeSync(fd)
+  }
+  for (const name of ['kept', 'changed']) writeFileSync(at(name), name, { mode: 0o600 })
+  for (const name of ['kept', 'changed']) sync(at(name))
+  for (const name of ['old', 'replaced']) symlinkSync(name, at(name))
+  symlinkSync('x'.repeat(100), at('long'))
+  sync(mount.path)
+  chmodSync(at('kept'), 0o755)
+  sync(at('kept'))
+  chmodSync(at('changed'), 0o755)
+  symlinkSync('new', at('new'))
+  symlinkSync('flipped', at('temporary'))
+  renameSync(at('temporary'), at('replaced'))
+  assert.equal(readlinkSync(at('replaced')), 'flipped')
+  await mount.cut()
+  await mount.restore()
+  assert.deepEqual(readdirSync(mount.path).sort(), ['changed', 'kept', 'long', 'old', 'replaced'])
+  assert.deepEqual([readlinkSync(at('old')), readlinkSync(at('replaced'))], ['old', 'replaced'])
+  assert.equal(readlinkSync(at('long')), '')
+  assert.deepEqual([lstatSync(at('kept')).mode & 0o777, lstatSync(at('changed')).mode & 0o777], [0o755, 0o600])
+  assert.equal(readFileSync(at('kept'), 'utf8'), 'kept')
+})
+
+test('the forgetful file system: the power fails after so many changes', async () => {
+  const mount = await mountForgetful(scope, join(scope.folder(), 'disk'))
+  await mount.limit(3)
+  writeFileSync(join(mount.path, 'a'), 'a')
+  assert.equal(await mount.change(), true)
+  assert.throws(() => symlinkSync('b', join(mount.path, 'b')), { code: 'EIO' })
+  assert.deepEqual([await mount.change(), await mount.isLit(), await mount.changes()], [false, false, 3])
+})
+
+/** Stands on the same power: a write is one of the changes. */
+class CutMemory extends FakeMemory {
+  readonly #mount: ForgetfulMount
+  readonly #dark: () => void
+
+  constructor(entries: Readonly<Record<string, Json>>, mount: ForgetfulMount, dark: () => void) {
+    super(entries)
+    this.#mount = mount
+    this.#dark = dark
+  }
+
+  override async write(changes: MemoryChanges): Promise<void> {
+    if (await this.#mount.change()) return super.write(changes)
+    this.#dark()
+    throw POWER_CUT
+  }
+}
+
+interface Scene {
+  readonly name: string
+  readonly first: boolean
+  readonly flaw: Flaw
+  readonly undo: boolean
+  readonly ends: Outcome['state']
+}
+
+const SCENES: readonly Scene[] = [
+  { name: 'patch path 15: the link leads to a whole version, forward', first: false, flaw: 'none', undo: false, ends: 'completed' },
+  { name: 'patch path 15: the link leads to a whole version, back from a failed check', first: false, flaw: 'check', undo: false, ends: 'failed' }, // prettier-ignore
+  { name: 'patch path 15: the link leads to a whole version, back from a failed hook', first: false, flaw: 'hook', undo: false, ends: 'failed' }, // prettier-ignore
+  { name: 'patch path 15: the first version is there whole or not at all', first: true, flaw: 'none', undo: false, ends: 'completed' },
+  { name: 'patch path 15: a first version that is taken back leaves nothing', first: true, flaw: 'check', undo: false, ends: 'failed' },
+  { name: 'patch path 19: two files of a version that is undone are never seen mixed', first: false, flaw: 'none', undo: true, ends: 'rolled-back' }, // prettier-ignore
+]
+
+/** One box whose disk is at `mount`. */
+class Box {
+  readonly #mount: ForgetfulMount
+  readonly root: string
+  readonly unit: OneUnit
+  readonly patches: Readonly<Record<FilesVersion, Accepted<FilesPatch>>>
+  memory: CutMemory
+  isDark = false
+
+  constructor(mount: ForgetfulMount, unit: string, patches: Readonly<Record<FilesVersion, Accepted<FilesPatch>>>) {
+    this.#mount = mount
+    this.root = mount.path
+    this.unit = new OneUnit(unit, this.root)
+    this.patches = patches
+    this.memory = this.remember({})
+  }
+
+  remember(entries: Readonly<Record<string, Json>>): CutMemory {
+    return (this.memory = new CutMemory(entries, this.#mount, () => (this.isDark = true)))
+  }
+
+  /** One life of the gateway; undefined when the power failed in it. */
+  async live(act: (runner: Runner) => Promise<Outcome | undefined>): Promise<Outcome | 'nothing' | undefined> {
+    const { kind, stop } = kindOn(this.root, this.unit)
+    const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined }
+    const files = this.#mortal(kind)
+    const kinds = { files, config: files, device: files }
+    const parts = { memory: this.memory, clock: this.#clock(), random: systemRandom, log, kinds, checks: checksOf(this.unit) }
+    try {
+      return (await act(new Runner(parts))) ?? 'nothing'
+    } catch (error) {
+      if (!this.isDark) throw error
+      assert.equal(kindOf(error), 'fatal')
+      return undefined
+    } finally {
+      await stop()
+      assert.deepEqual(this.#open(), [], 'files that nobody closed')
+    }
+  }
+
+  async cut(seed: number | 'names' | undefined): Promise<void> {
+    await this.#mount.cut(seed)
+    await this.#mount.restore()
+    this.isDark = false
+    this.unit.boot()
+  }
+
+  #open(): readonly string[] {
+    const links = readdirSync('/proc/self/fd').map((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`)
+      } catch {
+        return ''
+      }
+    })
+    return links.filter((path) => path.startsWith(this.root))
+  }
+
+  /** In the dark nothing waits. */
+  #clock(): Clock {
+    const real = new SystemClock()
+    return {
+      bootId: real.bootId,
+      wallMs: () => real.wallMs(),
+      monotonicMs: () => real.monotonicMs(),
+      bootMs: () => real.bootMs(),
+      wallTrusted: () => real.wallTrusted(),
+      after: (ms, fn) => real.after(this.isDark ? 0 : ms, fn),
+    }
+  }
+
+  #mortal(kind: FilesKind): Kind {
+    const lived = async (error: unknown): Promise<never> => {
+      if (await this.#mount.isLit()) throw error
+      this.isDark = true
+      throw POWER_CUT
+    }
+    const call = (name: string | symbol): unknown => {
+      const method = Reflect.get(kind, name) as ((...args: unknown[]) => unknown) | undefined
+      return (
+        method &&
+        ((...args: unknown[]) => {
+          const found = method.apply(kind, args)
+          return found instanceof Promise ? found.catch(lived) : found
+        })
+      )
+    }
+    return new Proxy(kind, { get: (_kind, name) => call(name) }) as Kind
+  }
+}
+
+async function newBox(flaw: Flaw): Promise<{ readonly box: Box; readonly mount: ForgetfulMount }> {
+  const files = new Map<string, Buffer>()
+  const server = await lyingServer((request, response, count) =>
+    honest(files.get(request.url ?? '') ?? Buffer.alloc(0))(request, response, count),
+  )
+  scope.atEnd(() => server.stop())
+  const patchOf = async (version: FilesVersion): Promise<Accepted<FilesPatch>> => {
+    const [tree, extra] = [await tarOf(versionFiles(version)), Buffer.from(`extra of ${version}`)]
+    files.set(`/${version}`, tree).set(`/${version}-extra`, extra)
+    const both = [
+      artifact(`${server.url}/${version}`, tree),
+      artifact(`${server.url}/${version}-extra`, extra, { unpack: 'none', path: EXTRA }),
+    ]
+    return filesAccepted(version, both, version === 'v2' ? flaw : 'none')
+  }
+  const mount = await mountForgetful(scope, join(scope.folder(), 'disk'))
+  const patches = { v1: await patchOf('v1'), v2: await patchOf('v2') }
+  return { mount, box: new Box(mount, join(scope.folder(), 'unit'), patches) }
+}
+
+/** What happens in the first life of each case. */
+function actOf(scene: Scene, box: Box): (runner: Runner) => Promise<Outcome> {
+  return (runner) => (scene.undo ? runner.undo('v2', MAY, never) : runner.apply(box.patches.v2, MAY, never))
+}
+
+async function begin(scene: Scene, box: Box): Promise<Readonly<Record<string, Json>>> {
+  for (const version of [...(scene.first ? [] : ['v1' as const]), ...(scene.undo ? ['v2' as const] : [])]) {
+    const outcome = await box.live((runner) => runner.apply(box.patches[version], MAY, never))
+    assert.equal((outcome as Outcome).state, 'completed')
+  }
+  for (const key of [...box.memory.stored.keys()]) if (/^(history|outbound)/.test(key)) box.memory.stored.delete(key)
+  return Object.fromEntries(box.memory.below(''))
+}
+
+async function judge(scene: Scene, box: Box, about: string): Promise<void> {
+  const outcome = await outcomeIn(box.memory, 'v2', about)
+  const states: (Outcome['state'] | undefined)[] = scene.undo ? [undefined, 'rolled-back'] : [undefined, 'interrupted', scene.ends]
+  assert.ok(states.includes(outcome?.state), `${outcome?.state} (${outcome?.reason}), ${about}`)
+  const isNew = scene.undo ? outcome === undefined : outcome?.state === 'completed'
+  const releases = ([...(scene.first ? [] : ['v1']), ...(isNew ? ['v2'] : [])] as FilesVersion[]).map((version) => ({
+    version,
+    release: releaseName(box.patches[version].digest),
+  }))
+  await assertTree(box.root, box.unit, { releases }, about)
+  assert.equal(box.memory.get('applied/v2') !== undefined, isNew, about)
+}
+
+/** What an interruption leaves must not stand in the way of the next try. */
+async function again(scene: Scene, box: Box, about: string): Promise<void> {
+  const [before] = box.memory.below('outbound/').values() as unknown as Iterable<Outcome>
+  if (scene.undo || (before !== undefined && before.state !== 'interrupted')) return
+  const outcome = (await box.live(actOf(scene, box))) as Outcome
+  assert.equal(outcome.state, scene.ends, `again, ${outcome.reason}, ${about}`)
+}
+
+for (const [number, scene] of SCENES.entries()) {
+  test(scene.name, async (t) => {
+    const { box, mount } = await newBox(scene.flaw)
+    const memory = await begin(scene, box)
+    const runs = box.unit.runs
+    await mount.save()
+    await mount.limit(undefined)
+    assert.equal(((await box.live(actOf(scene, box))) as Outcome).state, scene.ends)
+    const total = await mount.changes()
+    const stride = Math.max(1, Math.floor(total / CUTS))
+    const dice = new Dice(SEED * 1_000 + number)
+    const from = Math.floor(dice.unit() * stride)
+    t.diagnostic(`${total} changes; the power fails after ${from} of them, and after each ${stride} more (seed ${SEED})`)
+    for (let changes = from; changes <= total; changes += stride) {
+      const seed = dice.pick([undefined, 'names', Math.floor(dice.unit() * 1e6)] as const)
+      const second = dice.unit() < 0.5 ? undefined : Math.floor(dice.between(0, 80))
+      const about = `after ${changes} of ${total} changes (${seed ?? 'forget'}), then after ${second}`
+      await mount.load()
+      box.remember(memory)
+      box.isDark = false
+      await box.unit.stop()
+      if (runs !== '') box.unit.boot()
+      await mount.limit(changes)
+      await box.live(actOf(scene, box))
+      await box.cut(seed)
+      if (second !== undefined) {
+        await mount.limit(second)
+        await box.live((runner) => runner.recover(never))
+        await box.cut(seed)
+      }
+      await box.live((runner) => runner.recover(never))
+      await judge(scene, box, about)
+      if (dice.unit() < 0.3) await again(scene, box, about)
+    }
+  })
+}

@@ -21,15 +21,17 @@ import { retrying } from '../wait.ts'
 import type { Tools } from '../wait.ts'
 import { Bell } from './bell.ts'
 import { Desk } from './desk.ts'
+import { cancellation } from './eligibility.ts'
 import type { Action, Candidate, Why } from './eligibility.ts'
-import { Tally } from './tally.ts'
-import type { Tallied } from './tally.ts'
 import { takeTurn } from './gate.ts'
 import type { GatePorts, Started, Turn } from './gate.ts'
+import { lockLifeMs } from './lock-life.ts'
 import type { Box, PatchReader, PatchRunner } from './needs.ts'
 import type { Own } from './own.ts'
 import type { Belonging } from './presence.ts'
 import { endOf, tell } from './results.ts'
+import { Tally } from './tally.ts'
+import type { Tallied } from './tally.ts'
 import { tellUntold } from './untold.ts'
 
 export interface AgentPorts {
@@ -82,8 +84,6 @@ const RETRY_FIRST_MS = 500
 const RETRY_MOST_MS = 60_000
 /** A patch that waits for its lock lets others have a turn after this time. */
 const TURN_PATIENCE_MS = 10 * 60_000
-/** Right before a renewal, 2/3 of a lock's life less its margin are left; the longest effect must fit into half of it. */
-const LIFE_OF_LOCK = 2
 /** Between two looks whether a patch could begin here at all. */
 const UNREADY_MS = 60_000
 
@@ -262,7 +262,7 @@ export class Agent implements Component, FeedConsumer {
     this.#tally.queued()
     const watching = this.#watch(current, AbortSignal.any([over.signal, signal]))
     try {
-      const ttlMs = await this.#ttlMs(action, signal)
+      const ttlMs = await lockLifeMs(this.#ports.runner, action, this.#gate.ttlMs, signal)
       await takeTurn(this.#gate, { ...this.#turnOf(current, patch), ttlMs }, AbortSignal.any([current.give.signal, signal]))
     } catch (error) {
       if (error !== current.give.signal.reason || current.begun) throw error
@@ -272,14 +272,6 @@ export class Agent implements Component, FeedConsumer {
       this.#turn = undefined
       this.#desk.wrote()
     }
-  }
-
-  /** Longer than `patches.lockTtl` where an effect of this patch may take longer: otherwise it could never begin. */
-  async #ttlMs(action: Action, signal: AbortSignal): Promise<number> {
-    const { runner } = this.#ports
-    const longestMs = action.do === 'apply' ? runner.longestMs(action.accepted, signal) : runner.longestUndoMs(action.candidate.id)
-    // What a patch has wrong is told by its attempt.
-    return Math.max(this.#gate.ttlMs, LIFE_OF_LOCK * (await longestMs.catch(unlessRejected)))
   }
 
   #turnOf(current: Current, patch: Turn['patch']): Omit<Turn, 'ttlMs'> {
@@ -354,15 +346,4 @@ export class Agent implements Component, FeedConsumer {
     this.#rested.add(id)
     return 'it waited long for its lock: another patch has its turn'
   }
-}
-
-function unlessRejected(error: unknown): number {
-  if (kindOf(error) === undefined || kindOf(error) === 'fatal') throw error
-  return 0
-}
-
-function cancellation(candidate: Candidate | undefined): string | undefined {
-  const phase = candidate?.rollout?.state.phase
-  const isOver = candidate?.control.state === 'cancelled' || phase === 'cancelled' || phase === 'rolling-back'
-  return isOver ? 'the patch was cancelled' : undefined
 }

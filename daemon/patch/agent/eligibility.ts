@@ -249,6 +249,13 @@ function shut({ patch: { window } }: Known, { windows, nowMs }: Sight): Objectio
   return waiting(`its maintenance window opens at ${iso(opensMs)}`, opensMs)
 }
 
+/** Why a patch that has begun should end; undefined: it goes on. */
+export function cancellation(candidate: Candidate | undefined): string | undefined {
+  const phase = candidate?.rollout?.state.phase
+  const isOver = candidate?.control.state === 'cancelled' || phase === 'cancelled' || phase === 'rolling-back'
+  return isOver ? 'the patch was cancelled' : undefined
+}
+
 export function waiting(because: string, untilMs?: number): Omit<Why, 'patch'> {
   return { standing: 'waiting', because, ...(untilMs !== undefined && { untilMs }) }
 }

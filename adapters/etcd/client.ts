@@ -22,6 +22,8 @@ import { placeOf, Wire } from './wire.ts'
 
 /** Keys a page, when values are asked for: 32 of etcd's largest (1.5 MiB) fit into one message. */
 const PAGE = 32
+/** Keys a page, where values are mostly small. */
+const PAGE_MOST = 512
 /** As a start revision. */
 const NOW = 0
 
@@ -64,6 +66,32 @@ export class EtcdClient implements Etcd {
       more = page.more
     }
     return { entries: all, count, ...place }
+  }
+
+  /**
+   * All below `prefix`, in the order of their keys and as of one revision, some hundred at a time: for what may be too
+   * large to be held at once. Rejects with an `EtcdFailure`.
+   */
+  async *pages(prefix: string): AsyncGenerator<readonly KeyValue[]> {
+    let revision: number | undefined
+    let after: string | undefined
+    for (let limit = PAGE_MOST; ;) {
+      const query = { prefix, limit, ...(revision === undefined ? {} : { revision }) }
+      const page = await this.#range(query, after).catch((error: unknown) => {
+        // Somebody wrote very large values: then fewer at a time.
+        if (!isTooLarge(error) || limit <= PAGE) throw error
+        return undefined
+      })
+      if (page === undefined) {
+        limit = PAGE
+        continue
+      }
+      const { entries, revision: seen } = this.#listed(page)
+      revision ??= seen
+      after = entries.at(-1)?.key
+      if (entries.length > 0) yield entries
+      if (!page.more) return
+    }
   }
 
   async grantLease(ttlMs: number): Promise<Lease> {
@@ -167,4 +195,8 @@ export class EtcdClient implements Etcd {
       () => undefined, // it never came to be; whoever opened it was told
     )
   }
+}
+
+function isTooLarge(error: unknown): boolean {
+  return error instanceof EtcdFailure && error.reason === 'refused'
 }

@@ -4,6 +4,7 @@ import { deadLetterCommands } from './dead-letters.ts'
 import { configCommands } from './config-show.ts'
 import { kafkaCommands } from './kafka-setup.ts'
 import { report } from './failure.ts'
+import { fleetCommand } from './fleet.ts'
 import { patchCommands } from './patch/index.ts'
 import { boxPatchCommands } from './patches.ts'
 import { VERSION } from '../version.ts'
@@ -34,6 +35,7 @@ export async function edgectl(argv: readonly string[]): Promise<void> {
   configCommands(program)
   kafkaCommands(program)
   patchCommands(program)
+  fleetCommand(program)
   boxPatchCommands(program)
   try {
     await program.parseAsync([...argv])

@@ -6,6 +6,8 @@ export interface FleetOptions {
   readonly host: string
   readonly port: number
   readonly devices: number
+  /** Their names begin with it; default `device`. */
+  readonly name?: string
   /** Messages a second of one quiet device. */
   readonly ratePerDevice: number
   /** The first device is noisy: messages a second; 0 for none. */
@@ -29,9 +31,10 @@ export class Fleet {
 
   constructor(options: FleetOptions) {
     this.#options = options
-    this.noisy = options.noisyRate > 0 ? nameOf(0) : undefined
+    const { name: word = 'device' } = options
+    this.noisy = options.noisyRate > 0 ? nameOf(word, 0) : undefined
     this.#devices = Array.from({ length: options.devices }, (_, index) => {
-      const name = nameOf(index)
+      const name = nameOf(word, index)
       const rate = name === this.noisy ? options.noisyRate : options.ratePerDevice
       // Owed starts at random so that the devices do not publish in step.
       return { name, device: this.#device(name), rate, owed: Math.random(), sequence: 0 }
@@ -108,6 +111,6 @@ export class Fleet {
   }
 }
 
-function nameOf(index: number): string {
-  return `device-${String(index).padStart(3, '0')}`
+function nameOf(word: string, index: number): string {
+  return `${word}-${String(index).padStart(3, '0')}`
 }

@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import { stringify } from 'yaml'
 import { GatewayProgram } from './gateway.ts'
 
-const EDGECTL = fileURLToPath(new URL('../../daemon/cli/edgectl.js', import.meta.url))
+export const EDGECTL = fileURLToPath(new URL('../../daemon/cli/edgectl.js', import.meta.url))
 const run = promisify(execFile)
 
 export interface GatewaySetup {

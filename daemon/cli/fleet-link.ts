@@ -41,11 +41,14 @@ export async function withFleet<T>(program: Command, use: (link: FleetLink) => P
   const etcd = new EtcdClient({ ...settings.etcd, timeoutMs: CALL_MS }, clock)
   const verifies = Object.keys(settings.patches.trustedKeys).length > 0
   const trust = { ...(verifies ? trustOf(settings) : BLIND), fleet: settings.gateway.fleet, anyFleet: settings.gateway.fleet === undefined }
+  // The clock's timers keep no program alive; this command must outlast a wait.
+  const awake = setInterval(() => undefined, 60_000)
   try {
     return await use({ etcd, clock, random: systemRandom, settings, trust, verifies })
   } catch (error) {
     throw withRemedy(error, settings)
   } finally {
+    clearInterval(awake)
     etcd.close()
   }
 }

@@ -22,7 +22,7 @@ export interface PatchFigures {
   readonly inForce: number
   readonly waiting: number
   readonly hold: Hold | undefined
-  readonly trouble: string | undefined
+  readonly trouble: AgentState['trouble']
   readonly tally: AgentState['tally']
 }
 
@@ -71,7 +71,7 @@ const FEEDS = ['starting', 'current', 'unreachable', 'refused', 'failing'] as co
 const POINTS: readonly RunnerState['step'][] = [...STEPS, 'unflip', 'reactivate', 'recheck', 'discard']
 const OUTCOMES: readonly Outcome['state'][] = ['completed', 'failed', 'inconclusive', 'interrupted', 'rolled-back', 'broken']
 
-export function patchStatus({ feed, controller, belonging, running, hold, tally, ...rest }: PatchFigures) {
+export function patchStatus({ feed, controller, belonging, running, hold, tally, trouble, ...rest }: PatchFigures) {
   return {
     ...rest,
     feed: feed && { state: feed.state, reason: feed.reason, remedy: feed.remedy, since: iso(feed.sinceMs) },
@@ -86,13 +86,14 @@ export function patchStatus({ feed, controller, belonging, running, hold, tally,
       broken: running.broken,
     },
     hold: hold && { until: iso(hold.untilMs), by: hold.by, reason: hold.reason },
+    trouble: trouble?.reason,
     outcomes: tally.outcomes,
     lockWaits: tally.lockWaits,
   }
 }
 
 /** What a person must mend although messages flow. A duplicate's relay is held, and says so itself. */
-export function patchTrouble({ running, belonging, off, feed }: PatchFigures): Verdict | undefined {
+export function patchTrouble({ running, belonging, off, feed, trouble }: PatchFigures): Verdict | undefined {
   if (running?.broken === true) {
     const line = `patch ${running.patch} could not be taken back; messages flow`
     const remedy = `\`edgectl why patch ${running.patch}\`; then restart the service: it tries once more`
@@ -106,13 +107,14 @@ export function patchTrouble({ running, belonging, off, feed }: PatchFigures): V
     const remedy = 'mend what it names, then restart the service'
     return { state: 'degraded', line: `no patches come to this box: ${off}; messages flow`, reason: 'no patches', remedy }
   }
-  if (feed?.state !== 'refused') return undefined
+  const refusal = feed?.state === 'refused' ? feed : trouble?.isRefused === true ? trouble : undefined
+  if (refusal === undefined) return undefined
   return {
     state: 'degraded',
-    line: `no patches come to this box: ${feed.reason ?? 'etcd refuses'}; messages flow`,
+    line: `no patches come to this box: ${refusal.reason ?? 'etcd refuses'}; messages flow`,
     reason: 'etcd refuses this box',
-    remedy: feed.remedy ?? 'look at etcd, and at its log',
-    sinceMs: feed.sinceMs,
+    remedy: refusal.remedy ?? 'look at etcd, and at its log',
+    ...('sinceMs' in refusal && { sinceMs: refusal.sinceMs }),
   }
 }
 

@@ -102,6 +102,6 @@ export class PatchDesk {
     const { state, reason = 'no reason is known', sinceMs } = this.#parts.feed.state()
     const forMs = this.#parts.tools.clock.wallMs() - sinceMs
     if (state !== 'current') return [`etcd is not heard (${state} for ${duration(forMs)}: ${reason})`]
-    return trouble === undefined ? [] : [`for now nothing goes on: ${trouble}`]
+    return trouble === undefined ? [] : [`for now nothing goes on: ${trouble.reason}`]
   }
 }

@@ -102,6 +102,23 @@ function suite(subjectNow: () => Subject): void {
     await assert.rejects(late, (error) => error instanceof EtcdFailure && error.reason === 'lease-gone' && error.kind === 'fenced')
   })
 
+  it('tells what is left of a lease, renews nothing by that, and knows when it has gone', async () => {
+    const { etcd } = subjectNow()
+    const { id } = await etcd.grantLease(5_000)
+    const first = (await etcd.leaseRemainingMs(id)) ?? 0
+    assert.ok(first > 2_000 && first <= 5_000, String(first))
+    let left: number | undefined = first
+    for (let looks = 0; looks < 30 && left === first; looks++) {
+      await sleep(100)
+      left = await etcd.leaseRemainingMs(id)
+    }
+    assert.ok(left !== undefined && left < first, `${left} of ${first}`)
+    assert.equal(await etcd.renewLease(id, 1_000), 5_000)
+    assert.ok(((await etcd.leaseRemainingMs(id)) ?? 0) > left)
+    await etcd.revokeLease(id)
+    assert.equal(await etcd.leaseRemainingMs(id), undefined)
+  })
+
   it('hints at changes since a revision, of what is watched only, until the watch is ended', async () => {
     const { etcd } = subjectNow()
     const { revision } = await etcd.transact({ compare: [], then: [put('e/1')] })

@@ -1,6 +1,6 @@
 /** What a technician learns of patches on the box: daemon up, down, etcd away, credentials wrong. */
 import assert from 'node:assert/strict'
-import { generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { generateKeyPairSync } from 'node:crypto'
 import { describe, test } from 'node:test'
 import type { Json } from '../../config/merge.ts'
 import { envelopeText, seal } from '../../adapters/signing/dsse.ts'
@@ -26,7 +26,7 @@ function settings(etcd: Service, gateway = 'gw-1'): Json {
   }
 }
 
-function specOf(id: string, sequence: number, key: KeyObject = privateKey): Buffer {
+function specOf(id: string, sequence: number, target: object): Buffer {
   const document = {
     apiVersion: 'edge/v1',
     kind: 'config',
@@ -35,12 +35,12 @@ function specOf(id: string, sequence: number, key: KeyObject = privateKey): Buff
     channel: 'limits',
     sequence,
     expires: new Date(Date.now() + 86_400_000).toISOString(),
-    target: { all: true },
+    target,
     spec: { limits: { perDevice: { messagesPerSecond: 50 + sequence } } },
     health: { checks: ['pipeline-moving'], consecutive: 1, deadline: '5s', bake: '1s' },
     rollout: { stages: [{ percent: 100, bake: '1s' }], concurrency: { scope: 'plant', slots: 1 }, maxFailures: { count: 0 } },
   }
-  return Buffer.from(envelopeText(seal(PATCH_TYPE, Buffer.from(JSON.stringify(document)), key)))
+  return Buffer.from(envelopeText(seal(PATCH_TYPE, Buffer.from(JSON.stringify(document)), privateKey)))
 }
 
 async function json<Document>(box: Box, ...words: readonly string[]): Promise<Document> {
@@ -65,8 +65,8 @@ class Push {
     this.#tools = tools
   }
 
-  async spec(id: string, sequence: number): Promise<void> {
-    await this.#tools.etcd.transact({ compare: [], then: [{ put: keys.spec(id), value: specOf(id, sequence) }] })
+  async spec(id: string, sequence: number, target: object = { all: true }): Promise<void> {
+    await this.#tools.etcd.transact({ compare: [], then: [{ put: keys.spec(id), value: specOf(id, sequence, target) }] })
   }
 }
 
@@ -115,6 +115,27 @@ describe('patches, as the box tells of them', { concurrency: 2 }, () => {
     } finally {
       etcd.resume()
     }
+    tools.etcd.close()
+  })
+
+  test('a label that comes with a reload makes it a target; a second box with the same id buffers, and says so', limit, async () => {
+    const etcd = await scope.etcd()
+    const [tools, box] = [toolsFor(etcd.port), await openBox(scope, { config: settings(etcd) })]
+    await new Push(tools).spec('press', 1, { labels: { line: 'press' } })
+    await until('it is not for this box', async () => (await stateOf(box, 'press')) === 'not for this box', 30_000)
+    await box.configure({ gateway: { labels: { line: 'press' } } })
+    box.gateway.signal('SIGHUP')
+    await until('it is in force', async () => (await stateOf(box, 'press')) === 'in force', 30_000)
+
+    const clone = await openBox(scope, { config: settings(etcd) })
+    const { verdict } = await until('the clone knows', async () => {
+      const status = await clone.status()
+      return status.patches?.identity.kind === 'duplicate' ? status : undefined
+    })
+    assert.deepEqual([verdict.state, /^the id "gw-1" belongs to another box/.test(verdict.line)], ['buffering', true], verdict.line)
+    assert.match(verdict.remedy ?? '', /own gateway\.id/)
+    assert.equal((await clone.status()).patches?.controller, undefined)
+    assert.equal((await box.status()).patches?.controller?.leading, true)
     tools.etcd.close()
   })
 

@@ -16,6 +16,8 @@ const run = { patch: 'july', step: 'bake', since: NOW_MS - 180_000, attempt: 1, 
 const duplicate = { kind: 'duplicate', reason: 'the id "gw-1" belongs to another box', remedy: 'give this box its own gateway.id' } as const
 const refused = { state: 'refused', reason: 'etcd: list: permission denied', remedy: 'look at etcd.username', sinceMs: NOW_MS } as const
 
+const denied = { reason: 'etcd: transaction: permission denied', remedy: 'look at the roles', isRefused: true } as const
+
 function linesOf(change: Partial<PatchFigures>): string[] {
   const text = statusView(statusDocument(snapshot({ patches: figures(change) })))
   return text.split('\n').flatMap((line) => /^ {2}patches {2}(.*)$/.exec(line)?.[1] ?? [])
@@ -27,6 +29,7 @@ describe('patches in the status', () => {
     assert.deepEqual(linesOf({ running: run }), ['2 in force, 1 waiting, etcd current', 'july runs: bake for 3 min, attempt 1'])
     const hold = { untilMs: NOW_MS + 60_000, by: 'carol', reason: '' }
     assert.equal(linesOf({ hold })[1], 'held until 2026-11-24T12:01:00.000Z by carol')
+    assert.equal(linesOf({ trouble: denied })[1], denied.reason)
     assert.equal(linesOf({ waitsForLock: 'july' })[1], 'july waits for its lock')
     const feed = { state: 'unreachable', reason: 'etcd: list: no answer', sinceMs: NOW_MS - 3_600_000 } as const
     assert.equal(linesOf({ feed })[0], '2 in force, 1 waiting, etcd unreachable for 1 h 0 min: etcd: list: no answer')
@@ -34,13 +37,21 @@ describe('patches in the status', () => {
   })
 
   it('are absent where no etcd is named', () => {
-    assert.equal(JSON.parse(JSON.stringify(statusDocument(snapshot()))).patches, undefined)
+    assert.equal(statusDocument(snapshot()).patches, undefined)
+    assert.doesNotMatch(statusView(statusDocument(snapshot())), /patches/)
   })
 
   it('are trouble when a person must act, with what to do, and otherwise not', () => {
     assert.equal(patchTrouble(figures()), undefined)
+    assert.equal(patchTrouble(figures({ trouble: { ...denied, isRefused: false } })), undefined)
     assert.equal(patchTrouble(figures({ feed: { state: 'unreachable', reason: 'x', sinceMs: NOW_MS } })), undefined)
-    for (const change of [{ running: { ...run, broken: true } }, { belonging: duplicate }, { feed: refused }, { off: 'no key' }]) {
+    for (const change of [
+      { running: { ...run, broken: true } },
+      { belonging: duplicate },
+      { feed: refused },
+      { off: 'no key' },
+      { trouble: denied },
+    ]) {
       const trouble = patchTrouble(figures(change))
       assert.deepEqual([trouble?.state, (trouble?.remedy ?? '') !== ''], ['degraded', true])
       assert.equal(verdictOf(verdictInput({ patchTrouble: trouble })).state, 'degraded')

@@ -73,7 +73,7 @@ describe('a lock that is broken', () => {
     assert.deepEqual([broken?.entry.key, broken?.paused], [key, ['july']])
     const written = await etcd.list({ prefix: 'patches/' })
     assert.deepEqual(
-      written.entries.map((entry) => [entry.key, JSON.parse(Buffer.from(entry.value).toString())]),
+      written.entries.map((entry) => [entry.key, JSON.parse(Buffer.from(entry.value).toString()) as unknown]),
       [[keys.control('july'), { schema: 1, state: 'paused', by: 'carol', reason: 'lock broken: scrapped' }]],
     )
     assert.equal((await etcd.list({ prefix: 'audit/' })).count, 1)

@@ -327,3 +327,56 @@ describe('relay: the clock', () => {
     await bench.stop()
   })
 })
+
+describe('relay: a box that may send nothing', () => {
+  const why = { reason: 'the id "gw-001" belongs to another box', remedy: 'give this box its own gateway.id' }
+
+  it('sends nothing, says why and what to do, and sends all when it may', async () => {
+    const bench = new Bench()
+    await bench.start()
+    bench.outbox.append('normal', ...lines(3))
+    await bench.until(() => drained(bench))
+    bench.relay.hold(why)
+    await bench.settle()
+    bench.outbox.append('normal', ...lines(5).slice(3))
+    await bench.pass(HOUR)
+    const { phase, reason, remedy } = bench.relay.state()
+    assert.deepEqual([phase, reason, remedy], ['holding', why.reason, why.remedy])
+    assert.equal(bench.kafka.committedRecords('device-logs').length, 3)
+    bench.relay.hold(undefined)
+    await bench.until(() => drained(bench))
+    assert.deepEqual(texts(bench.kafka.committedRecords('device-logs')), linesUpTo(5))
+    assert.equal(bench.relay.state().reason, undefined)
+    await bench.stop()
+  })
+
+  it('held before its start: no life begins at all, also with no Kafka named', async () => {
+    for (const kafka of [undefined, 'named'] as const) {
+      const bench = new Bench()
+      if (kafka === undefined) bench.relay = bench.newRelay({ kafka })
+      bench.relay.hold(why)
+      await bench.start()
+      bench.outbox.append('normal', ...lines(1))
+      await bench.pass(HOUR)
+      assert.deepEqual([calls(bench, 'begin'), bench.relay.state().reason], [0, why.reason])
+      await bench.stop()
+    }
+  })
+
+  it('a transaction that is under way is finished, not sent twice', async () => {
+    const bench = new Bench()
+    bench.outbox.append('normal', ...lines(3))
+    bench.kafka.fault = (call) => {
+      if (call.kind === 'transact') bench.relay.hold(why)
+      return undefined
+    }
+    await bench.start()
+    await bench.until(() => bench.relay.state().reason === why.reason)
+    assert.equal(drained(bench), true)
+    bench.kafka.fault = () => undefined
+    bench.relay.hold(undefined)
+    await bench.pass(60_000)
+    assert.deepEqual(texts(bench.kafka.committedRecords('device-logs')), linesUpTo(3))
+    await bench.stop()
+  })
+})

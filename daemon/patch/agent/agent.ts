@@ -17,6 +17,7 @@ import type { Outcome, Windows } from '../kinds.ts'
 import { Cancelled } from '../runner/life.ts'
 import type { RunnerState } from '../runner/journal.ts'
 import type { BoxKey } from '../signing.ts'
+import { EtcdFailure } from '../ports.ts'
 import { retrying } from '../wait.ts'
 import type { Tools } from '../wait.ts'
 import { Bell } from './bell.ts'
@@ -68,9 +69,16 @@ export interface AgentState {
   /** All patches that it knows, as it last saw them. */
   readonly candidates: readonly Candidate[]
   readonly own: Own
-  /** Why it can't go on for now. */
-  readonly trouble: string | undefined
+  readonly trouble: Trouble | undefined
   readonly tally: Tallied
+}
+
+/** Why it can't go on for now. */
+export interface Trouble {
+  readonly reason: string
+  readonly remedy: string | undefined
+  /** etcd does not let this box do what it must: no patience mends that. */
+  readonly isRefused: boolean
 }
 
 interface Current {
@@ -101,7 +109,7 @@ export class Agent implements Component, FeedConsumer {
   #die: (error: unknown) => void = () => undefined
   #running: Promise<void> | undefined
   #turn: Current | undefined
-  #trouble: string | undefined
+  #trouble: Trouble | undefined
 
   constructor(ports: AgentPorts, { owner, machine, ttlMs }: AgentSettings) {
     const { tools, key, windows } = ports
@@ -244,9 +252,10 @@ export class Agent implements Component, FeedConsumer {
 
   #note(error: unknown): void {
     if (kindOf(error) === undefined || kindOf(error) === 'fatal') throw error
-    const trouble = messageOf(error)
-    if (trouble !== this.#trouble) this.#ports.log.warn({ err: error }, `patches wait: ${trouble}`)
-    this.#trouble = trouble
+    const reason = messageOf(error)
+    if (reason !== this.#trouble?.reason) this.#ports.log.warn({ err: error }, `patches wait: ${reason}`)
+    const isRefused = error instanceof EtcdFailure && (error.reason === 'credentials' || error.reason === 'refused')
+    this.#trouble = { reason, remedy: error instanceof GatewayError ? error.remedy : undefined, isRefused }
     this.#desk.wrote()
   }
 

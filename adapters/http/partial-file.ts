@@ -31,12 +31,23 @@ export class PartialFile {
     const found = await readSidecar(`${path}.json`)
     const kept = found?.url === url ? found : { url, length: 0, attempts: 0, mismatches: 0 }
     const handle = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600)
-    const { size } = await handle.stat()
-    const length = Math.min(size, kept.length)
-    if (length !== size) await handle.truncate(length)
-    const file = new PartialFile(path, { ...kept, length })
+    const file = new PartialFile(path, kept)
     file.#handle = handle
-    return file
+    try {
+      await file.#cutBack()
+      return file
+    } catch (error) {
+      await file.close()
+      throw error
+    }
+  }
+
+  /** What lies behind the bytes that the sidecar vouches for is of no use. */
+  async #cutBack(): Promise<void> {
+    const { size } = await this.#open.stat()
+    const length = Math.min(size, this.#sidecar.length)
+    if (length !== size) await this.#open.truncate(length)
+    this.#sidecar = { ...this.#sidecar, length }
   }
 
   get sidecar(): Sidecar {

@@ -11,7 +11,7 @@ import type { Accepted, Outcome } from '../../daemon/patch/kinds.ts'
 import type { Memory, MemoryChanges } from '../../daemon/patch/memory.ts'
 import { Runner } from '../../daemon/patch/runner/runner.ts'
 import { artifact, tarOf } from '../fakes/files-rig.ts'
-import { assertTree, checksOf, EXTRA, filesAccepted, kindOn, MAY, OneUnit, versionFiles } from '../fakes/files-world.ts'
+import { assertTree, checksOf, EXTRA, filesAccepted, kindOn, MAY, OneUnit, versionFiles, type Flaw } from '../fakes/files-world.ts'
 import { honest, lyingServer, type Answer } from '../fakes/lying-server.ts'
 import { FakeMemory } from '../fakes/patch-memory.ts'
 import { StoreRig } from '../fakes/store-rig.ts'
@@ -33,10 +33,18 @@ interface Rig {
 
 interface RigOptions {
   readonly files?: Readonly<Record<string, string>>
+  readonly flaw?: Flaw
+  /** Just after the flip. */
+  readonly onStart?: (disk: SmallDisk) => void
   readonly memory?: (disk: SmallDisk) => Promise<Memory>
 }
 
-async function rig({ files = versionFiles('v2'), memory: remember }: RigOptions = {}): Promise<Rig> {
+async function rig({
+  files = versionFiles('v2'),
+  flaw = 'none',
+  onStart = () => undefined,
+  memory: remember,
+}: RigOptions = {}): Promise<Rig> {
   const disk = mountSmallDisk(scope, 16)
   const root = join(disk.path, 'app')
   mkdirSync(root)
@@ -46,14 +54,20 @@ async function rig({ files = versionFiles('v2'), memory: remember }: RigOptions 
     else made.answer(request, response, count)
   })
   scope.atEnd(() => server.stop())
-  const unit = new OneUnit(join(scope.folder(), 'unit'), root)
+  class Unit extends OneUnit {
+    override start(): Promise<void> {
+      onStart(disk)
+      return super.start()
+    }
+  }
+  const unit = new Unit(join(scope.folder(), 'unit'), root)
   const { kind, stop } = kindOn(root, unit)
   scope.atEnd(stop)
   const memory = (await remember?.(disk)) ?? new FakeMemory()
   const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined }
   const kinds = { files: kind, config: kind, device: kind } as unknown as ConstructorParameters<typeof Runner>[0]['kinds']
   const runner = new Runner({ memory, clock: new SystemClock(), random: systemRandom, log, kinds, checks: checksOf(unit) })
-  const accepted = filesAccepted('v2', [artifact(`${server.url}/tree`, tree), artifact(`${server.url}/extra`, extra, { unpack: 'none', path: EXTRA })]) // prettier-ignore
+  const accepted = filesAccepted('v2', [artifact(`${server.url}/tree`, tree), artifact(`${server.url}/extra`, extra, { unpack: 'none', path: EXTRA })], flaw) // prettier-ignore
   const made: Rig = { disk, root, unit, memory, accepted, run: () => runner.apply(accepted, MAY, never), answer: honest(tree) }
   return made
 }
@@ -150,4 +164,10 @@ test('patch path 16: a journal that has no room neither loses the run nor leaves
   assert.equal(outcome.state, 'interrupted', outcome.reason)
   assert.deepEqual(readdirSync(made.root), [])
   assert.equal((await made.run()).state, 'completed')
+})
+
+test('patch path 16: the way back is open on a full disk', async () => {
+  const made = await rig({ flaw: 'hook', onStart: (disk) => disk.fill() })
+  const outcome = await made.run()
+  assert.deepEqual([outcome.state, readdirSync(made.root)], ['failed', []], outcome.reason)
 })

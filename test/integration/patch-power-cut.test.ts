@@ -21,39 +21,21 @@ import {
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { SystemClock, systemRandom } from '../../adapters/host/clock.ts'
-import type { FilesKind } from '../../adapters/host/releases/files-kind.ts'
 import { releaseName } from '../../adapters/host/releases/plan.ts'
-import type { Clock } from '../../daemon/clock.ts'
-import { GatewayError, kindOf } from '../../daemon/errors.ts'
-import type { FilesPatch } from '../../daemon/patch/document.ts'
-import type { Accepted, Kind, Outcome } from '../../daemon/patch/kinds.ts'
-import type { Json, MemoryChanges } from '../../daemon/patch/memory.ts'
-import { Runner } from '../../daemon/patch/runner/runner.ts'
+import { HttpDownloads } from '../../adapters/http/download.ts'
+import type { Outcome } from '../../daemon/patch/kinds.ts'
+import type { Json } from '../../daemon/patch/memory.ts'
+import type { Runner } from '../../daemon/patch/runner/runner.ts'
 import { Dice } from '../chaos/dice.ts'
-import { artifact, tarOf } from '../fakes/files-rig.ts'
-import {
-  assertTree,
-  checksOf,
-  EXTRA,
-  filesAccepted,
-  kindOn,
-  MAY,
-  OneUnit,
-  outcomeIn,
-  versionFiles,
-  type FilesVersion,
-  type Flaw,
-} from '../fakes/files-world.ts'
-import { honest, lyingServer } from '../fakes/lying-server.ts'
-import { FakeMemory } from '../fakes/patch-memory.ts'
-import { mountForgetful, type ForgetfulMount } from '../services/forgetful.ts'
+import { assertTree, MAY, outcomeIn, type FilesVersion, type Flaw } from '../fakes/files-world.ts'
+import { mountForgetful } from '../services/forgetful.ts'
 import { serviceScope } from '../services/index.ts'
+import { newBox, openBelow, type Box } from './patch-power-box.ts'
 
 const SEED = Number(process.env['PATCH_SEED'] ?? 1)
 /** Instants for each scene. */
 const CUTS = process.env['PATCH_CUTS'] === 'all' ? Infinity : Number(process.env['PATCH_CUTS'] ?? 30)
 const never = new AbortController().signal
-const POWER_CUT = new GatewayError('fatal', 'the power failed')
 
 const scope = serviceScope()
 
@@ -95,23 +77,17 @@ test('the forgetful file system: the power fails after so many changes', async (
   assert.deepEqual([await mount.change(), await mount.isLit(), await mount.changes()], [false, false, 3])
 })
 
-/** Stands on the same power: a write is one of the changes. */
-class CutMemory extends FakeMemory {
-  readonly #mount: ForgetfulMount
-  readonly #dark: () => void
-
-  constructor(entries: Readonly<Record<string, Json>>, mount: ForgetfulMount, dark: () => void) {
-    super(entries)
-    this.#mount = mount
-    this.#dark = dark
-  }
-
-  override async write(changes: MemoryChanges): Promise<void> {
-    if (await this.#mount.change()) return super.write(changes)
-    this.#dark()
-    throw POWER_CUT
-  }
-}
+test('a download that the disk fails in leaves no file open', async () => {
+  const { mount } = await newBox(scope, 'none')
+  const path = join(mount.path, 'partial')
+  writeFileSync(path, 'more than the sidecar vouches for')
+  const downloads = new HttpDownloads({ clock: new SystemClock(), random: systemRandom })
+  await mount.limit(0)
+  const artifact = { url: 'http://127.0.0.1:9/', sha256: 'a'.repeat(64), bytes: 10 }
+  await assert.rejects(downloads.fetch(artifact, path, never), { kind: 'transient', message: /EIO/ })
+  assert.deepEqual(openBelow(mount.path), [])
+  await downloads.stop()
+})
 
 interface Scene {
   readonly name: string
@@ -129,117 +105,6 @@ const SCENES: readonly Scene[] = [
   { name: 'patch path 15: a first version that is taken back leaves nothing', first: true, flaw: 'check', undo: false, ends: 'failed' },
   { name: 'patch path 19: two files of a version that is undone are never seen mixed', first: false, flaw: 'none', undo: true, ends: 'rolled-back' }, // prettier-ignore
 ]
-
-/** One box whose disk is at `mount`. */
-class Box {
-  readonly #mount: ForgetfulMount
-  readonly root: string
-  readonly unit: OneUnit
-  readonly patches: Readonly<Record<FilesVersion, Accepted<FilesPatch>>>
-  memory: CutMemory
-  isDark = false
-
-  constructor(mount: ForgetfulMount, unit: string, patches: Readonly<Record<FilesVersion, Accepted<FilesPatch>>>) {
-    this.#mount = mount
-    this.root = mount.path
-    this.unit = new OneUnit(unit, this.root)
-    this.patches = patches
-    this.memory = this.remember({})
-  }
-
-  remember(entries: Readonly<Record<string, Json>>): CutMemory {
-    return (this.memory = new CutMemory(entries, this.#mount, () => (this.isDark = true)))
-  }
-
-  /** One life of the gateway; undefined when the power failed in it. */
-  async live(act: (runner: Runner) => Promise<Outcome | undefined>): Promise<Outcome | 'nothing' | undefined> {
-    const { kind, stop } = kindOn(this.root, this.unit)
-    const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined }
-    const files = this.#mortal(kind)
-    const kinds = { files, config: files, device: files }
-    const parts = { memory: this.memory, clock: this.#clock(), random: systemRandom, log, kinds, checks: checksOf(this.unit) }
-    try {
-      return (await act(new Runner(parts))) ?? 'nothing'
-    } catch (error) {
-      if (!this.isDark) throw error
-      assert.equal(kindOf(error), 'fatal')
-      return undefined
-    } finally {
-      await stop()
-      assert.deepEqual(this.#open(), [], 'files that nobody closed')
-    }
-  }
-
-  async cut(seed: number | 'names' | undefined): Promise<void> {
-    await this.#mount.cut(seed)
-    await this.#mount.restore()
-    this.isDark = false
-    this.unit.boot()
-  }
-
-  #open(): readonly string[] {
-    const links = readdirSync('/proc/self/fd').map((fd) => {
-      try {
-        return readlinkSync(`/proc/self/fd/${fd}`)
-      } catch {
-        return ''
-      }
-    })
-    return links.filter((path) => path.startsWith(this.root))
-  }
-
-  /** In the dark nothing waits. */
-  #clock(): Clock {
-    const real = new SystemClock()
-    return {
-      bootId: real.bootId,
-      wallMs: () => real.wallMs(),
-      monotonicMs: () => real.monotonicMs(),
-      bootMs: () => real.bootMs(),
-      wallTrusted: () => real.wallTrusted(),
-      after: (ms, fn) => real.after(this.isDark ? 0 : ms, fn),
-    }
-  }
-
-  #mortal(kind: FilesKind): Kind {
-    const lived = async (error: unknown): Promise<never> => {
-      if (await this.#mount.isLit()) throw error
-      this.isDark = true
-      throw POWER_CUT
-    }
-    const call = (name: string | symbol): unknown => {
-      const method = Reflect.get(kind, name) as ((...args: unknown[]) => unknown) | undefined
-      return (
-        method &&
-        ((...args: unknown[]) => {
-          const found = method.apply(kind, args)
-          return found instanceof Promise ? found.catch(lived) : found
-        })
-      )
-    }
-    return new Proxy(kind, { get: (_kind, name) => call(name) }) as Kind
-  }
-}
-
-async function newBox(flaw: Flaw): Promise<{ readonly box: Box; readonly mount: ForgetfulMount }> {
-  const files = new Map<string, Buffer>()
-  const server = await lyingServer((request, response, count) =>
-    honest(files.get(request.url ?? '') ?? Buffer.alloc(0))(request, response, count),
-  )
-  scope.atEnd(() => server.stop())
-  const patchOf = async (version: FilesVersion): Promise<Accepted<FilesPatch>> => {
-    const [tree, extra] = [await tarOf(versionFiles(version)), Buffer.from(`extra of ${version}`)]
-    files.set(`/${version}`, tree).set(`/${version}-extra`, extra)
-    const both = [
-      artifact(`${server.url}/${version}`, tree),
-      artifact(`${server.url}/${version}-extra`, extra, { unpack: 'none', path: EXTRA }),
-    ]
-    return filesAccepted(version, both, version === 'v2' ? flaw : 'none')
-  }
-  const mount = await mountForgetful(scope, join(scope.folder(), 'disk'))
-  const patches = { v1: await patchOf('v1'), v2: await patchOf('v2') }
-  return { mount, box: new Box(mount, join(scope.folder(), 'unit'), patches) }
-}
 
 /** What happens in the first life of each case. */
 function actOf(scene: Scene, box: Box): (runner: Runner) => Promise<Outcome> {
@@ -278,7 +143,7 @@ async function again(scene: Scene, box: Box, about: string): Promise<void> {
 
 for (const [number, scene] of SCENES.entries()) {
   test(scene.name, async (t) => {
-    const { box, mount } = await newBox(scene.flaw)
+    const { box, mount } = await newBox(scope, scene.flaw)
     const memory = await begin(scene, box)
     const runs = box.unit.runs
     await mount.save()

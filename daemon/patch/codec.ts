@@ -1,17 +1,15 @@
 /**
- * The values of `records.ts` to bytes and back. Whoever reads them takes nothing for granted: they may be of another
- * release, written by hand, or by someone who should not.
+ * What operators and boxes write (`records.ts`) to bytes and back, strictly: it may be of another release, written by
+ * hand, or by someone who should not. What controllers write is read in `rollout/values.ts`.
  */
-import type { Alive, Applied, Cohort, Control, Failure, Identity, Info, Result, RolloutState } from './records.ts'
+import type { Alive, Applied, Control, Identity, Info, Result } from './records.ts'
 import { flag, instant, listOf, mapOf, matching, Misshapen, oneOf, orNull, type Reader, record, text, whole } from './shape.ts'
 
 export type Decoded<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly reason: string }
 
-/** etcd takes 1.5 MiB for a whole request; a cohort of 10,000 boxes is the largest value. */
+/** etcd takes 1.5 MiB for a whole request. */
 const VALUE_BYTES_MAX = 1024 * 1024
 export const CONTROL_BYTES_MAX = 16 * 1024
-const GATEWAYS_MAX = 20_000
-const DECISIONS_MAX = 1_000
 
 const schema = oneOf(1)
 const reason = text(4_096)
@@ -20,35 +18,10 @@ const patch = matching(/^[a-z0-9][a-z0-9._-]{0,62}$/, 'id of a patch')
 const digest = matching(/^[0-9a-f]{64}$/, 'sha256 in hex')
 const count = whole(0)
 
-const stageCounts = record({ cohort: count, done: count, applying: count, failed: count, inconclusive: count, pending: count })
-const decision = record({ at: instant, decided: reason, because: reason, stage: whole(-1), revision: count, counts: stageCounts })
-
-const rolloutState: Reader<RolloutState> = record(
-  {
-    ...{ schema, patch, digest, reason, token: count, by: text(256), retry: count, at: instant, stage: whole(-1) },
-    phase: oneOf(
-      'waiting',
-      'running',
-      'paused',
-      'completed',
-      'cancelled',
-      'superseded',
-      'expired',
-      'refused',
-      'rolling-back',
-      'rolled-back',
-    ),
-    decisions: listOf(decision, DECISIONS_MAX),
-  },
-  { pausedBy: oneOf('operator', 'failures', 'inconclusive', 'lock broken'), undo: oneOf('stage', 'all') },
-)
-
 const control: Reader<Control> = record(
   { schema, state: oneOf('active', 'paused', 'cancelled') },
   { rollback: flag, retry: count, patch, answers: count, by: text(256), reason },
 )
-
-const cohort: Reader<Cohort> = record({ schema, at: instant, gateways: listOf(gateway, GATEWAYS_MAX) })
 
 const result: Reader<Result> = record(
   {
@@ -57,8 +30,6 @@ const result: Reader<Result> = record(
   },
   { step: text(64), reason, startedAt: instant, devices: record({ confirmed: count, refused: count, silent: count }) },
 )
-
-const failure: Reader<Failure> = record({ schema, gateway, kind: oneOf('failed', 'silent', 'broken'), reason, token: count, at: instant })
 
 const identity: Reader<Identity> = record({
   ...{ schema, gateway, machine: text(128), at: instant },
@@ -94,17 +65,14 @@ function decoder<T>(reader: Reader<T>, bytesMax: number): (bytes: Uint8Array) =>
 }
 
 /** Never throw. A signature at the end is passed over: who needs it verifies the bytes first. */
-export const readRolloutState = decoder(rolloutState, VALUE_BYTES_MAX)
 export const readControl = decoder(control, CONTROL_BYTES_MAX)
-export const readCohort = decoder(cohort, VALUE_BYTES_MAX)
 export const readResult = decoder(result, 16 * 1024)
-export const readFailure = decoder(failure, 16 * 1024)
 export const readIdentity = decoder(identity, 4 * 1024)
 export const readInfo = decoder(info, 64 * 1024)
 export const readAlive = decoder(alive, 4 * 1024)
 export const readApplied = decoder(applied, VALUE_BYTES_MAX)
 
 /** One line of JSON. Signed ones (result, applied) go through `BoxKey.signRecord` instead. */
-export function encode(value: RolloutState | Control | Cohort | Failure | Identity | Info | Alive | Result | Applied): Uint8Array {
+export function encode(value: Control | Identity | Info | Alive | Result | Applied): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(value))
 }

@@ -2,28 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import * as codec from '../../daemon/patch/codec.ts'
-import type { Alive, Applied, Cohort, Control, Failure, Identity, Info, Result, RolloutState } from '../../daemon/patch/records.ts'
+import type { Alive, Applied, Control, Identity, Info, Result } from '../../daemon/patch/records.ts'
 
 const at = '2026-11-24T00:00:00.000Z'
 const digest = 'ab'.repeat(32)
-const counts = { cohort: 1, done: 1, applying: 0, failed: 0, inconclusive: 0, pending: 0 }
-const state: RolloutState = {
-  ...{
-    schema: 1,
-    patch: 'p1',
-    digest,
-    phase: 'paused',
-    stage: 0,
-    reason: 'two failed',
-    at,
-    token: 7,
-    by: 'gw-1',
-    retry: 0,
-    pausedBy: 'failures',
-    undo: 'stage',
-  },
-  decisions: [{ at, decided: 'pause', because: 'two failed', stage: 0, revision: 9, counts }],
-}
 const result: Result = {
   schema: 1,
   gateway: 'gw-1',
@@ -40,8 +22,6 @@ const result: Result = {
   devices: { confirmed: 1, refused: 0, silent: 0 },
 }
 const control: Control = { schema: 1, state: 'cancelled', rollback: true, retry: 1, patch: 'p1', answers: 4, by: 'eve', reason: 'bad' }
-const cohort: Cohort = { schema: 1, at, gateways: ['gw-1', 'gw-2'] }
-const failure: Failure = { schema: 1, gateway: 'gw-1', kind: 'silent', reason: 'x', token: 3, at }
 const identity: Identity = { schema: 1, gateway: 'gw-1', publicKey: '11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=', machine: digest, at }
 const info: Info = {
   schema: 1,
@@ -65,11 +45,8 @@ const applied: Applied = {
 }
 
 const CASES = [
-  ['rollout state', state, codec.readRolloutState],
   ['result', result, codec.readResult],
   ['control', control, codec.readControl],
-  ['cohort', cohort, codec.readCohort],
-  ['failure', failure, codec.readFailure],
   ['identity', identity, codec.readIdentity],
   ['info', info, codec.readInfo],
   ['alive', alive, codec.readAlive],

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
 import { describe, test } from 'node:test'
+import mqtt from 'mqtt'
 import type { Json } from '../../config/merge.ts'
 import { envelopeText, seal } from '../../adapters/signing/dsse.ts'
 import { publicTextOf } from '../../adapters/signing/keys.ts'
@@ -18,7 +19,7 @@ const limit = { timeout: 120_000 }
 const { privateKey } = generateKeyPairSync('ed25519')
 
 function settings(etcd: Service, gateway = 'gw-1'): Json {
-  const ops = { ed25519: publicTextOf(privateKey), kinds: ['config'], sites: 'all' }
+  const ops = { ed25519: publicTextOf(privateKey), kinds: ['config', 'device'], sites: 'all' }
   return {
     gateway: { id: gateway, fleet: 'acme' },
     etcd: { endpoints: [etcd.endpoint], prefix: PREFIX },
@@ -26,7 +27,7 @@ function settings(etcd: Service, gateway = 'gw-1'): Json {
   }
 }
 
-function specOf(id: string, sequence: number, target: object): Buffer {
+function specOf(id: string, sequence: number, change: object): Buffer {
   const document = {
     apiVersion: 'edge/v1',
     kind: 'config',
@@ -35,10 +36,11 @@ function specOf(id: string, sequence: number, target: object): Buffer {
     channel: 'limits',
     sequence,
     expires: new Date(Date.now() + 86_400_000).toISOString(),
-    target,
+    target: { all: true },
     spec: { limits: { perDevice: { messagesPerSecond: 50 + sequence } } },
     health: { checks: ['pipeline-moving'], consecutive: 1, deadline: '5s', bake: '1s' },
     rollout: { stages: [{ percent: 100, bake: '1s' }], concurrency: { scope: 'plant', slots: 1 }, maxFailures: { count: 0 } },
+    ...change,
   }
   return Buffer.from(envelopeText(seal(PATCH_TYPE, Buffer.from(JSON.stringify(document)), privateKey)))
 }
@@ -65,8 +67,8 @@ class Push {
     this.#tools = tools
   }
 
-  async spec(id: string, sequence: number, target: object = { all: true }): Promise<void> {
-    await this.#tools.etcd.transact({ compare: [], then: [{ put: keys.spec(id), value: specOf(id, sequence, target) }] })
+  async spec(id: string, sequence: number, change: object = {}): Promise<void> {
+    await this.#tools.etcd.transact({ compare: [], then: [{ put: keys.spec(id), value: specOf(id, sequence, change) }] })
   }
 }
 
@@ -121,7 +123,7 @@ describe('patches, as the box tells of them', { concurrency: 2 }, () => {
   test('a label that comes with a reload makes it a target; a second box with the same id buffers, and says so', limit, async () => {
     const etcd = await scope.etcd()
     const [tools, box] = [toolsFor(etcd.port), await openBox(scope, { config: settings(etcd) })]
-    await new Push(tools).spec('press', 1, { labels: { line: 'press' } })
+    await new Push(tools).spec('press', 1, { target: { labels: { line: 'press' } } })
     await until('it is not for this box', async () => (await stateOf(box, 'press')) === 'not for this box', 30_000)
     await box.configure({ gateway: { labels: { line: 'press' } } })
     box.gateway.signal('SIGHUP')
@@ -136,6 +138,24 @@ describe('patches, as the box tells of them', { concurrency: 2 }, () => {
     assert.match(verdict.remedy ?? '', /own gateway\.id/)
     assert.equal((await clone.status()).patches?.controller, undefined)
     assert.equal((await box.status()).patches?.controller?.leading, true)
+    tools.etcd.close()
+  })
+
+  test('settings of devices are there when the listener opens, also without etcd', limit, async () => {
+    const etcd = await scope.etcd()
+    const [tools, box] = [toolsFor(etcd.port), await openBox(scope, { config: settings(etcd) })]
+    const spec = { devices: 'pump-*', topic: 'devices/{device}/settings', payload: { rate: 5 } }
+    await new Push(tools).spec('rates', 1, { kind: 'device', spec })
+    await until('it is in force', async () => (await stateOf(box, 'rates')) === 'in force', 30_000)
+    assert.equal(await box.gateway.end('SIGTERM'), 0)
+    etcd.pause()
+    try {
+      const starting = box.gateway.start()
+      assert.equal(await settingsOf(box, 'pump-7'), '{"rate":5}')
+      await starting
+    } finally {
+      etcd.resume()
+    }
     tools.etcd.close()
   })
 
@@ -166,6 +186,19 @@ describe('patches, as the box tells of them', { concurrency: 2 }, () => {
     assert.equal((await json<PatchesDocument>(box, 'patches')).patches.length, 0)
   })
 })
+
+/** A device that connects as soon as it can. */
+async function settingsOf({ port }: Box, device: string): Promise<string> {
+  const client = mqtt.connect({ host: '127.0.0.1', port, clientId: device, reconnectPeriod: 20 })
+  const { promise, resolve } = Promise.withResolvers<string>()
+  client.on('message', (_, payload) => resolve(payload.toString()))
+  client.on('connect', () => client.subscribe(`devices/${device}/settings`, { qos: 1 }))
+  try {
+    return await promise
+  } finally {
+    await client.endAsync(true)
+  }
+}
 
 async function held(box: Box, push: Push): Promise<void> {
   assert.equal((await edgectlOf(box, ['hold', '--for', '2'])).code, 64)

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { Monitor, type Watched } from '../../daemon/monitor.ts'
+import { noPatches, type PatchFigures } from '../../daemon/patch-figures.ts'
 import type { InternalRecord, LedgerLine, LedgerTotals, Log, OutboxNotice } from '../../daemon/ports.ts'
 import type { RelayStatus } from '../../daemon/status.ts'
 import { FakeClock } from '../fakes/clock.ts'
@@ -27,6 +28,7 @@ function set(): {
   lines: string[]
   relay: (next: RelayStatus) => void
   notices: OutboxNotice[]
+  patches: (next: PatchFigures) => void
 } {
   const clock = new FakeClock({ monotonicMs: 100_000 })
   const records: InternalRecord[] = []
@@ -35,6 +37,7 @@ function set(): {
   const log: Log = { debug: note, info: note, warn: note, error: note }
   let relay = relayStatus()
   const notices: OutboxNotice[] = []
+  let patches: PatchFigures | undefined
   const watched: Watched = {
     identity: snapshot().identity,
     sources: () => [sourceState()],
@@ -43,12 +46,12 @@ function set(): {
     relay: () => ({ ...relay, lastProgressMs: clock.monotonicMs() }),
     whenFull: () => ({ urgent: 'block', normal: 'block', deferred: 'drop-oldest' }),
     configuration: () => ({ overrides: [], leftOut: [] }),
-    patches: () => undefined,
+    patches: () => patches,
     ledger: { totals: async () => TOTALS, lines: async () => [SHEDDING, QUIET] },
     report: (record) => void records.push(record),
   }
   const monitor = new Monitor(watched, clock, log)
-  return { clock, monitor, records, lines, relay: (next) => void (relay = next), notices }
+  return { clock, monitor, records, lines, relay: (next) => void (relay = next), notices, patches: (next) => void (patches = next) }
 }
 
 function read(record: InternalRecord | undefined): Record<string, unknown> {
@@ -73,6 +76,14 @@ describe('the monitor', () => {
     const event = read(records.at(-1))
     assert.equal(records.at(-1)?.destination, 'events')
     assert.deepEqual([event['type'], event['gateway'], (event['verdict'] as { state: string }).state], ['verdict', 'gw-001', 'buffering'])
+  })
+
+  it('tells trouble of the patches, but not to the checks that judge a patch by the messages', async () => {
+    const { monitor, patches } = set()
+    await monitor.start()
+    monitor.running()
+    patches({ ...noPatches(undefined, undefined), feed: { state: 'refused', reason: 'etcd: permission denied', sinceMs: 0 } })
+    assert.deepEqual([monitor.snapshot().verdict.state, monitor.pipeline().state], ['degraded', 'ok'])
   })
 
   it('sends a status and the ledger after a minute and then every 15 minutes', async () => {

@@ -57,40 +57,44 @@ export class EtcdClient implements Etcd {
 
   async list(query: Query): Promise<Answer & Place> {
     if (query.keysOnly || query.limit !== undefined) return this.#listed(await this.#range(query))
-    const first = await this.#range({ ...query, limit: PAGE })
-    const { entries, count, ...place } = this.#listed(first)
-    const all = [...entries]
-    for (let { more } = first; more;) {
-      const page = await this.#range({ ...query, limit: PAGE, revision: place.revision }, all.at(-1)?.key)
-      all.push(...this.#listed(page).entries)
-      more = page.more
+    const entries: KeyValue[] = []
+    let first: (Answer & Place) | undefined
+    for await (const page of this.pages(query)) {
+      first ??= page
+      for (const entry of page.entries) entries.push(entry)
     }
-    return { entries: all, count, ...place }
+    return { count: 0, clusterId: '', revision: 0, ...first, entries }
   }
 
   /**
-   * All below `prefix`, in the order of their keys and as of one revision, some hundred at a time: for what may be too
-   * large to be held at once. Rejects with an `EtcdFailure`.
+   * The same, as of one revision and some hundred entries at a time: for what may be too large to be held at once. There
+   * is a first page also when there is nothing. Rejects with an `EtcdFailure`.
    */
-  async *pages(prefix: string): AsyncGenerator<readonly KeyValue[]> {
-    let revision: number | undefined
+  async *pages(query: Query): AsyncGenerator<Answer & Place> {
+    let at = query
     let after: string | undefined
+    // Each page costs etcd a walk over all keys that are left, so there should be few.
     for (let limit = PAGE_MOST; ;) {
-      const query = { prefix, limit, ...(revision === undefined ? {} : { revision }) }
-      const page = await this.#range(query, after).catch((error: unknown) => {
-        // Somebody wrote very large values: then fewer at a time.
-        if (!isTooLarge(error) || limit <= PAGE) throw error
-        return undefined
-      })
+      const page = await this.#page({ ...at, limit }, after, limit > PAGE)
       if (page === undefined) {
         limit = PAGE
         continue
       }
-      const { entries, revision: seen } = this.#listed(page)
-      revision ??= seen
-      after = entries.at(-1)?.key
-      if (entries.length > 0) yield entries
+      const answer = this.#listed(page)
+      at = { ...query, revision: query.revision ?? answer.revision }
+      after = answer.entries.at(-1)?.key
+      yield answer
       if (!page.more) return
+    }
+  }
+
+  /** `undefined`: somebody wrote values so large that fewer must do. */
+  async #page(query: Query, after: string | undefined, mayShrink: boolean): Promise<IRangeResponse | undefined> {
+    try {
+      return await this.#range(query, after)
+    } catch (error) {
+      if (mayShrink && error instanceof EtcdFailure && error.reason === 'refused') return undefined
+      throw error
     }
   }
 
@@ -195,8 +199,4 @@ export class EtcdClient implements Etcd {
       () => undefined, // it never came to be; whoever opened it was told
     )
   }
-}
-
-function isTooLarge(error: unknown): boolean {
-  return error instanceof EtcdFailure && error.reason === 'refused'
 }

@@ -38,8 +38,8 @@ async function list(program: Command, link: FleetLink): Promise<void> {
 /** Holds the values of one gateway at a time: a fleet of ten thousand has some hundred megabytes of them. */
 async function* rowsOf({ etcd, clock }: FleetLink): AsyncGenerator<GatewayRow> {
   let current: { readonly id: string; readonly parts: Map<string, KeyValue> } | undefined
-  for await (const page of etcd.pages(keys.gateways)) {
-    for (const entry of page) {
+  for await (const page of etcd.pages({ prefix: keys.gateways })) {
+    for (const entry of page.entries) {
       const [, id = '', ...rest] = entry.key.split('/')
       if (current?.id !== id) {
         if (current !== undefined) yield rowOf(current.id, current.parts, clock.wallMs())

@@ -7,7 +7,7 @@ import { Holds } from './compose/holds.ts'
 import { Overrides } from './compose/overrides.ts'
 import { partsOf, type Parts } from './compose/parts.ts'
 import type { PatchDesk } from './compose/patch-desk.ts'
-import { PatchPath } from './compose/patches.ts'
+import type { PatchPath } from './compose/patches.ts'
 import { reconfigure } from './compose/reload.ts'
 import { controlRoutes, metricsRoutes } from './compose/routes.ts'
 import type { Start } from './compose/starting.ts'
@@ -29,7 +29,7 @@ export class Gateway {
   readonly #patches: PatchPath | undefined
   readonly #supervisor: Supervisor
 
-  constructor(start: Start) {
+  constructor(start: Start, Patches: typeof PatchPath | undefined) {
     const { settings } = start.layered.loaded
     const snapshot = () => this.#monitor.snapshot()
     this.#start = start
@@ -46,7 +46,7 @@ export class Gateway {
     this.#configuration = new LiveConfiguration(start.layered, { ...start, memory, clock, log, takeOver, report })
     const overrides = new Overrides({ memory, clock, log, configuration: this.#configuration })
     const holds = new Holds({ memory, clock, log, report, onChange: () => this.#patches?.lookAgain() })
-    this.#patches = this.#patchPath(settings)
+    this.#patches = this.#patchPath(settings, Patches)
     const patches = (): PatchFigures | undefined => this.#patches?.figures(holds.current())
     this.#monitor = new Monitor({ ...watched(this.#configuration, overrides, this.#parts), patches }, clock, log)
     const routes = controlRoutes({
@@ -112,8 +112,8 @@ export class Gateway {
   }
 
   /** Undefined while no etcd is named. It starts last and ends first: a patch works on what runs. */
-  #patchPath({ etcd }: Settings): PatchPath | undefined {
-    if (etcd === undefined) return undefined
+  #patchPath({ etcd }: Settings, Patches: typeof PatchPath | undefined): PatchPath | undefined {
+    if (etcd === undefined || Patches === undefined) return undefined
     const { clock, log, outbox, relay, sources } = this.#parts
     const parts = {
       clock,
@@ -126,7 +126,7 @@ export class Gateway {
       publishers: () => sources.publishers(),
       hold: (why: RelayHold | undefined) => relay.hold(why),
     }
-    const path = new PatchPath(parts, etcd)
+    const path = new Patches(parts, etcd)
     this.#configuration.onChange(() => path.settingsChanged())
     return path
   }
@@ -150,10 +150,15 @@ export class Gateway {
   }
 }
 
-/** Throws when the settings can't be wired; with a layer on trial the next start is made without it. */
-export function compose(start: Start): Gateway {
+/**
+ * Rejects when the settings can't be wired; with a layer on trial the next start is made without it. What only the
+ * patch path needs is some 15 MiB of code and packages: a box without etcd does not load it.
+ */
+export async function compose(start: Start): Promise<Gateway> {
+  const needsPatches = start.layered.loaded.settings.etcd !== undefined
+  const patches = needsPatches ? (await import('./compose/patches.ts')).PatchPath : undefined
   try {
-    return new Gateway(start)
+    return new Gateway(start, patches)
   } catch (error) {
     if (start.trial === undefined) throw error
     start.mark.failed(start.trial, messageOf(error))

@@ -48,7 +48,7 @@ function check(path: string): void {
 async function run(path: string, running: () => void): Promise<void> {
   const start = loadForStart(path, new SystemClock())
   if (start.trial !== undefined) start.mark.begin(start.trial)
-  const gateway = compose(start)
+  const gateway = await compose(start)
   for (const warning of start.layered.loaded.warnings)
     gateway.log.warn({ problem: formatProblem(warning) }, 'the configuration has a warning')
   crashOnFaults(gateway)

@@ -4,8 +4,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { rootCertificates } from 'node:tls'
-import { Etcd3 } from 'etcd3'
-import type { IOptions } from 'etcd3'
+import type { Etcd3, IOptions } from 'etcd3'
 import { unreadable } from './failure.ts'
 import type { EtcdClientSettings, EtcdTlsSettings } from './settings.ts'
 
@@ -33,7 +32,9 @@ export async function openDriver(settings: EtcdClientSettings): Promise<Etcd3> {
   const { endpoints, tls, username, passwordFile, timeoutMs } = settings
   const credentials = tls && (await readTls(tls))
   const auth = username !== undefined && { username, password: passwordFile === undefined ? '' : await readLine(passwordFile) }
-  return new Etcd3({
+  // With gRPC it is the largest of all packages, and commands that never reach etcd need none of it.
+  const driver = await import('etcd3')
+  return new driver.Etcd3({
     hosts: endpoints.map(({ host, port, secure }) => `${secure ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`),
     ...(credentials && { credentials }),
     ...(auth && { auth }),

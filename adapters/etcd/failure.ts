@@ -1,4 +1,3 @@
-import * as etcd3 from 'etcd3'
 import { messageOf } from '../../daemon/errors.ts'
 import type { ErrorKind } from '../../daemon/errors.ts'
 import { EtcdFailure } from '../../daemon/patch/ports.ts'
@@ -20,11 +19,11 @@ const CREDENTIALS: Verdict = {
 const REFUSED: Verdict = { kind: 'rejected', reason: 'refused', fate: 'none' }
 const UNAVAILABLE: Verdict = { kind: 'transient', reason: 'unavailable', fate: 'unknown' }
 
-/** etcd's own words (server/etcdserver/api/v3rpc/rpctypes/error.go); gRPC's code alone says too little. */
+/** etcd's own words (server/etcdserver/api/v3rpc/rpctypes/error.go), or the name of gRPC's code, which alone says too little. */
 const WORDS: readonly (readonly [RegExp, Verdict])[] = [
   [/required revision has been compacted/, { kind: 'transient', reason: 'compacted', fate: 'none' }],
   [/requested lease not found/, { kind: 'fenced', reason: 'lease-gone', fate: 'none' }],
-  [/permission denied|authentication failed|invalid auth token|user name is empty|user name not found|unauthenticated/i, CREDENTIALS],
+  [/permission[ _]denied|authentication failed|invalid auth token|user name is empty|user name not found|unauthenticated/i, CREDENTIALS],
   [/revision of auth store is old|authentication is not enabled/, CREDENTIALS],
   [
     /database space exceeded/,
@@ -37,14 +36,9 @@ const WORDS: readonly (readonly [RegExp, Verdict])[] = [
 export function toFailure(call: string, error: unknown): EtcdFailure {
   if (error instanceof EtcdFailure) return error
   const words = messageOf(error)
-  const found = WORDS.find(([pattern]) => pattern.test(words))?.[1] ?? byClass(error)
+  const found = WORDS.find(([pattern]) => pattern.test(words))?.[1] ?? UNAVAILABLE
   const { kind, ...details } = found
   return new EtcdFailure(kind, `etcd: ${call}: ${words}`, { ...details, cause: error })
-}
-
-function byClass(error: unknown): Verdict {
-  if (error instanceof etcd3.EtcdPermissionDeniedError || error instanceof etcd3.GRPCUnauthenticatedError) return CREDENTIALS
-  return UNAVAILABLE
 }
 
 /** Files of keys and secrets: etcd was not asked. */

@@ -95,12 +95,19 @@ export function patchesView({ running, patches, stale }: PatchesDocument): strin
     row.sequence === undefined ? '-' : String(row.sequence),
     row.inForce ? 'yes' : 'no',
     row.state,
-    row.because,
+    short(row.because),
   ])
   const head = running ? [] : ['the daemon is down; this is what it remembers', '']
   const old = stale === undefined ? [] : ['', printable(`this may be old: ${stale}`)]
   const list = rows.length === 0 ? 'no patches' : table(['patch', 'channel', 'sequence', 'in force', 'state', ''], rows)
   return [...head, list, ...old].join('\n')
+}
+
+const WORDS_MAX = 90
+
+/** What a program said may be long; `edgectl why patch` tells all of it. */
+function short(words: string): string {
+  return words.length <= WORDS_MAX ? words : `${words.slice(0, WORDS_MAX - 1)}…`
 }
 
 export function historyView({ runs }: HistoryDocument): string {
@@ -111,7 +118,7 @@ export function historyView({ runs }: HistoryDocument): string {
     run.outcome,
     run.step,
     duration(run.seconds * 1_000),
-    `${run.reason ?? ''}${devicesOf(run.devices)}`,
+    `${short(run.reason ?? '')}${devicesOf(run.devices)}`,
   ])
   return table(['ended', 'patch', 'outcome', 'last step', 'took', 'reason'], rows)
 }

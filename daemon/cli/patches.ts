@@ -30,10 +30,10 @@ function historyCommand(program: Command): void {
   program
     .command('history')
     .description('patches that ran on this box, the newest first: when, how it ended, why, and how long it took')
-    .option('--limit <n>', 'how many; at most 200 are kept', '20')
+    .option('--limit <n>', 'how many; at most 200 are kept', whole, 20)
     .addHelpText('after', '\nExample:\n  edgectl history --limit 5')
-    .action(async ({ limit }: { limit: string }) => {
-      const { document } = await ask(program.opts<GlobalOptions>(), `/history?limit=${encodeURIComponent(limit)}`)
+    .action(async ({ limit }: { limit: number }) => {
+      const { document } = await ask(program.opts<GlobalOptions>(), `/history?limit=${limit}`)
       show(program, document, historyView(document as HistoryDocument))
     })
 }
@@ -104,6 +104,12 @@ async function hold(program: Command, options: HoldOptions): Promise<void> {
 
 function whoami(): string {
   return process.env['SUDO_USER'] ?? userInfo().username
+}
+
+function whole(text: string): number {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < 1) throw new InvalidArgumentError('write a whole number from 1.')
+  return value
 }
 
 function span(text: string): string {

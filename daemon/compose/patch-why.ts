@@ -34,7 +34,10 @@ function wordsOf({ row, wait, turn, nowMs }: WhyQuestion): string {
   if (wait !== undefined) return lockWords(wait, nowMs)
   if (row.state === 'next' && turn !== undefined) return `${row.because} as soon as ${turn}, which has its turn, is done`
   const leftMs = row.until === undefined ? 0 : Date.parse(row.until) - nowMs
-  return leftMs > 0 ? `${row.because} (in ${duration(leftMs)})` : row.because
+  if (leftMs <= 0) return row.because
+  // Without a time in it the sentence names no end: then it is only looked at again.
+  const isTold = /\d{4}-\d\d-\d\dT/.test(row.because)
+  return `${row.because} (${isTold ? '' : 'looked at again '}in ${duration(leftMs)})`
 }
 
 function lockWords({ scope, slots, gateway, life, queues }: LockWait, nowMs: number): string {

@@ -261,6 +261,7 @@ async function stopped(box: Box): Promise<void> {
   assert.equal((await json<HistoryDocument>(box, 'history', '--limit', '1')).runs[0]?.patch, 'june')
   assert.match((await edgectlOf(box, ['why', 'patch', 'june'])).stdout, /^june: it is in force here since .*; but the daemon is down/)
   assert.ok(((await json<HoldDocument>(box, 'hold')).hold?.remainingSeconds ?? 0) > 10_000)
+  assert.equal((await edgectlOf(box, ['history', '--limit', 'few'])).code, 64)
   const unknown = await edgectlOf(box, ['why', 'patch', 'july'])
   assert.deepEqual([unknown.code, unknown.stderr.split('\n')[0]], [1, 'the daemon is down, and remembers no patch july'])
   for (const words of [

@@ -130,6 +130,7 @@ describe('why a patch is where it is', () => {
       'july: it waits for the lock a, held by gw-7 (its lease has 15 s left, unless it renews it); 2 more are ahead of it',
     )
     assert.match(said({ wait: await waitOf(etcd, 3) }), /held by gw-7 .*, gw-8 .*, gw-9 .*; it is next$/)
+    assert.match(said({ wait: await waitOf(etcd, 4) }), /it has the lock a/)
   })
 
   it('names whose silence it waits for when the lock is held', async () => {
@@ -148,6 +149,7 @@ describe('why a patch is where it is', () => {
     const until = '2026-11-24T14:00:00.000Z'
     assert.equal(said({ row: { ...row, because, until } }), `july: ${because} (in 2 h 0 min)`)
     assert.equal(said({ row: { ...row, because }, caveats: ['etcd is not heard'] }), `july: ${because}; but etcd is not heard`)
+    assert.equal(said({ row: { ...row, because: 'it can not begin', until } }), 'july: it can not begin (looked at again in 2 h 0 min)')
     const next = { ...row, state: 'next', because: 'it may start' }
     assert.equal(said({ row: next, turn: 'june' }), 'july: it may start as soon as june, which has its turn, is done')
     const wait = { scope: 'a', slots: 1, gateway: 'gw-1', life: 'l', queues: { unknown: 'no answer' } }

@@ -101,7 +101,11 @@ export interface Downloads {
    * Resolves when `path` holds the artifact, durable and read back with the right sha256. Goes on where an earlier call
    * ended, also one of another life. Rejects with `rejected` (it is not to be had), `saturated` (no room) or `transient`.
    */
-  fetch(artifact: { readonly url: string; readonly sha256: string; readonly bytes: number }, path: string, signal: AbortSignal): Promise<void>
+  fetch(
+    artifact: { readonly url: string; readonly sha256: string; readonly bytes: number },
+    path: string,
+    signal: AbortSignal,
+  ): Promise<void>
 }
 
 /** Asks a URL once; for health checks. */

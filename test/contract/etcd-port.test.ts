@@ -174,6 +174,27 @@ describe('etcd behind the adapter, as the port of the patch path', { timeout: 12
     await assert.rejects(wide, (error) => error instanceof EtcdFailure && error.reason === 'refused')
   })
 
+  it('lists beyond its largest page, and what does not fit into one message, all as of one revision', async () => {
+    const large = toolsFor(service.port, { timeoutMs: 30_000 })
+    scope.atEnd(() => large.etcd.close())
+    const names = Array.from({ length: 1_100 }, (_, index) => `p/${String(index).padStart(4, '0')}`)
+    for (let at = 0; at < names.length; at += 100)
+      await large.etcd.transact({ compare: [], then: names.slice(at, at + 100).map((key) => put(key)) })
+    const small = await large.etcd.list({ prefix: 'p/' })
+    assert.deepEqual([small.entries.map(({ key }) => key), small.count], [names, names.length])
+    const value = new Uint8Array(1_000_000)
+    for (const key of names.slice(0, 70)) await large.etcd.transact({ compare: [], then: [{ put: key, value }] })
+    const sizes: number[] = []
+    const seen: string[] = []
+    for await (const page of large.etcd.pages({ prefix: 'p/', revision: small.revision + 70 })) {
+      if (seen.length === 0) await large.etcd.transact({ compare: [], then: [{ delete: 'p/1099' }] })
+      seen.push(...page.entries.map(({ key }) => key))
+      sizes.push(page.entries.length)
+    }
+    assert.deepEqual(seen, names)
+    assert.equal(Math.max(...sizes), 32)
+  })
+
   it('ends each call at its timeout, takes a new connection then, and tells the watches', async () => {
     const proxy = await scope.proxy({ target: service.port })
     const cut = toolsFor(proxy.port, { timeoutMs: 400 })

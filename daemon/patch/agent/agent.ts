@@ -94,6 +94,8 @@ const RETRY_MOST_MS = 60_000
 const TURN_PATIENCE_MS = 10 * 60_000
 /** Between two looks whether a patch could begin here at all. */
 const UNREADY_MS = 60_000
+/** Between two tries to take a patch back. */
+const UNDO_AGAIN_MS = 5_000
 
 export class Agent implements Component, FeedConsumer {
   readonly name = 'patches'
@@ -297,7 +299,13 @@ export class Agent implements Component, FeedConsumer {
       },
       run: (start, permit, signal) =>
         action.do === 'apply' ? runner.apply(action.accepted, permit, signal, start.retry) : runner.undo(id, permit, signal),
-      told: (outcome, start, token) => this.#tell(outcome, start, token, patch.rollout.concurrency.scope),
+      told: (outcome, start, token) => {
+        if (action.do === 'apply' || outcome.state !== 'interrupted')
+          return this.#tell(outcome, start, token, patch.rollout.concurrency.scope)
+        // It is in force as before: nothing has ended that could be told.
+        this.#desk.notReady(id, `it was not taken back yet: ${outcome.reason ?? ''}`, this.#ports.tools.clock.wallMs() + UNDO_AGAIN_MS)
+        return Promise.resolve()
+      },
     }
   }
 

@@ -23,7 +23,7 @@ export class Rollouts {
   readonly #etcd: Etcd
   readonly #gateway: string
   readonly #states = new Map<string, RolloutSeen>()
-  /** The stage whose cohort names this box; cohorts never change. */
+  /** The stage whose cohort names this box; cohorts never change, but somebody may clear them away. */
   readonly #cohorts = new Map<string, number>()
   /** Wall ms of the first cohort. */
   readonly #began = new Map<string, number>()
@@ -67,9 +67,7 @@ export class Rollouts {
   /** What was known is of another history. */
   forget(): void {
     this.#states.clear()
-    this.#cohorts.clear()
-    this.#began.clear()
-    this.#read.clear()
+    this.#forgetCohorts()
     this.#known = new Set()
     this.#seen = undefined
     this.unwatch()
@@ -105,6 +103,12 @@ export class Rollouts {
     return this.#states.get(patch)
   }
 
+  #forgetCohorts(): void {
+    this.#cohorts.clear()
+    this.#began.clear()
+    this.#read.clear()
+  }
+
   /** Whose states must be read: the new ones, and those that changed. A deletion shows in the count: then all. */
   async #stale(patches: ReadonlySet<string>): Promise<string[]> {
     const before = this.#seen
@@ -115,7 +119,10 @@ export class Rollouts {
     })
     this.#seen = { clusterId: found.clusterId, revision: found.revision, count: found.count }
     const created = found.entries.filter(({ createRevision }) => createRevision > (before?.revision ?? 0)).length
-    if (before === undefined || rewrittenSince(before, found) !== undefined || before.count + created !== found.count) return [...patches]
+    if (before === undefined || rewrittenSince(before, found) !== undefined || before.count + created !== found.count) {
+      this.#forgetCohorts()
+      return [...patches]
+    }
     const changed = new Set(found.entries.map(({ key }) => key.split('/')[1]))
     return [...patches].filter((patch) => changed.has(patch) || !this.#known.has(patch))
   }

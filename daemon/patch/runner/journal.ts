@@ -82,7 +82,8 @@ export class Journal {
       ...(await this.#consequences(run, outcome, counts)),
       // One that stays broken over restarts is one line, not one for each start.
       ...(isKept && run.broken ? {} : await this.#history(outcome)),
-      [`outbound/${run.patch}`]: toJson(outcome),
+      // An undo that did not begin is no end: the patch is in force as before.
+      ...(run.direction === 'undo' && outcome.state === 'interrupted' ? {} : { [`outbound/${run.patch}`]: toJson(outcome) }),
       [RUN]: isKept ? toJson({ ...run, broken: true }) : undefined,
     })
     this.#run = isKept ? { ...run, broken: true } : undefined

@@ -34,7 +34,7 @@ interface Rig {
 
 async function rig(): Promise<Rig> {
   const etcd = await scope.etcd()
-  const [operator, tools] = [toolsFor(etcd.port), toolsFor(etcd.port)]
+  const [operator, tools] = [toolsFor(etcd.port, { timeoutMs: 10_000 }), toolsFor(etcd.port)]
   const fleet = new FakeFleet(operator.etcd)
   const box = new AgentRig('gw-1', tools)
   scope.atEnd(async () => {
@@ -123,7 +123,7 @@ describe('a box whose etcd was restored', { timeout: 120_000 }, () => {
 describe('a controller whose etcd was restored', { timeout: 120_000 }, () => {
   it('patch path 27: begins anew with a token of the new history, and leads the rollout to its end', async () => {
     const etcd = await scope.etcd()
-    const [tools, its] = [toolsFor(etcd.port), toolsFor(etcd.port)]
+    const [tools, its] = [toolsFor(etcd.port, { timeoutMs: 10_000 }), toolsFor(etcd.port)]
     const lines: string[] = []
     const say = (_: object, message: string): void => void lines.push(message)
     const log = { debug: say, info: say, warn: say, error: say }

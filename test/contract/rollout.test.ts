@@ -21,7 +21,7 @@ let controllers: Map<string, ChildProcess>
 
 before(async () => {
   etcd = await scope.etcd()
-  tools = toolsFor(etcd.port)
+  tools = toolsFor(etcd.port, { timeoutMs: 10_000 }) // a busy machine is none of the test's affair
   scope.atEnd(() => tools.etcd.close())
   controllers = new Map()
   for (const name of ['c1', 'c2', 'c3']) launch(name)

@@ -1,204 +1,229 @@
 /**
- * A fleet of simulated boxes and one controller on one real etcd: a rollout of three stages, and the idle traffic.
- * Bytes are those of gRPC messages, as etcd counts them: HTTP/2, TLS and TCP come on top, measured for a few boxes by a
- * proxy in front of the idle ones. `npm run bench -- --only fleet`, or this file by itself with the same `--json`.
+ * A fleet of simulated boxes and one controller on one real etcd: the idle traffic, and rollouts of a signed patch in
+ * three stages. Requests and bytes are etcd's own counts (gRPC messages); what goes over the wire is counted by a proxy
+ * in front of some of the boxes. `npm run bench -- --only fleet`, or this file by itself.
  */
 import { fork, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
+import { generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { EtcdClient } from '../../adapters/etcd/client.ts'
 import { SystemClock, systemRandom } from '../../adapters/host/clock.ts'
+import { publicTextOf } from '../../adapters/signing/keys.ts'
 import { keys } from '../../daemon/patch/records.ts'
 import type { RolloutState } from '../../daemon/patch/records.ts'
 import { CONTROLLER_TIMES, RolloutController } from '../../daemon/patch/rollout/controller.ts'
-import { encode, patchFor, plainReader, plan } from '../fakes/rollout.ts'
+import { trustingReader } from '../../daemon/patch/rollout/reader.ts'
 import { serviceScope, type ServiceScope } from '../services/index.ts'
-import type { BoxOrder, BoxReport } from './fleet-box.ts'
-import { rounded, usageOf } from './measure.ts'
+import type { BoxOrder, BoxReport, RateOrder } from './fleet-box.ts'
+import { countersOf, since, type Counters, type Spent } from './fleet-counters.ts'
+import { signedPatch, trustIn } from './fleet-patch.ts'
+import { rounded } from './measure.ts'
+import { countingWire, type Wire } from './wire.ts'
 
 const BOX = fileURLToPath(new URL('fleet-box.ts', import.meta.url))
-const PATCH = 'bench'
 const MONTH_S = 30 * 86_400
+const MIB = 1_048_576
 const LOG = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined }
-const STAGES = [
-  { size: { count: 1 }, bakeMs: 1_000, minDone: 1 },
-  { size: { fraction: 0.25 }, bakeMs: 1_000, minDone: 1 },
-  { size: { fraction: 1 }, bakeMs: 1_000, minDone: 0.9 },
-]
+/** Before the idle traffic is measured, time runs so fast for so long: three times the longest interval. */
+const WARM_RATE = 40
+const WARM_MS = 60_000
 
 export interface FleetOptions {
   readonly boxes: number
+  /** Of them, those behind the proxy. */
+  readonly sample: number
   readonly programs: number
-  readonly slots: number
+  /** One rollout for each. */
+  readonly slots: readonly number[]
   readonly applyMs: number
   readonly idleMs: number
 }
 
-export const FLEET: FleetOptions = { boxes: 1_000, programs: 4, slots: 50, applyMs: 100, idleMs: 180_000 }
+export const FLEET: FleetOptions = { boxes: 1_000, sample: 150, programs: 4, slots: [10, 50], applyMs: 100, idleMs: 200_000 }
 
-interface Counters {
-  readonly requests: number
-  readonly received: number
-  readonly sent: number
-  readonly cpuSeconds: number
-  readonly rssMiB: number
-  readonly revision: number
+interface Bench {
+  readonly client: EtcdClient
+  readonly wire: Wire
+  readonly programs: readonly ChildProcess[]
+  /** What boxes warned of since the last look. */
+  readonly warnings: string[]
+  readonly privateKey: KeyObject
+  readonly options: FleetOptions
+  read(): Promise<Counters>
 }
 
 export async function measureFleet(scope: ServiceScope, options: FleetOptions = FLEET): Promise<Record<string, unknown>> {
+  const bench = await openBench(scope, options)
+  const idle = await measureIdle(bench)
+  await lead(scope, bench)
+  const rollouts: RolloutFigures[] = []
+  for (const [index, slots] of options.slots.entries()) rollouts.push(await measureRollout(bench, index + 1, slots))
+  return { ...options, idle, rollouts, paper: onPaper(rollouts, idle, options) }
+}
+
+async function openBench(scope: ServiceScope, options: FleetOptions): Promise<Bench> {
   const etcd = await scope.etcd()
-  const clock = new SystemClock()
   const endpoints = [{ host: '127.0.0.1', port: etcd.port, secure: false }]
   const client = new EtcdClient(
     { endpoints, prefix: '/edge/v1/', tls: undefined, username: undefined, passwordFile: undefined, timeoutMs: 10_000 },
-    clock,
+    new SystemClock(),
   )
   scope.atEnd(() => client.close())
-  const read = (): Promise<Counters> => countersOf(etcd.endpoint, etcd.pid, client)
-  const fleet = await startBoxes(scope, etcd.port, options)
-  const sample = await startSample(scope, etcd.port, options)
-  const idle = await measureIdle(read, sample.bytes, options)
+  const wire = await countingWire(scope, etcd.port)
+  const { privateKey } = generateKeyPairSync('ed25519')
+  const warnings: string[] = []
+  const order = { dir: scope.folder(), publicKey: publicTextOf(privateKey), applyMs: options.applyMs }
+  const programs = await startBoxes(scope, warnings, orders(order, { direct: etcd.port, counted: wire.port }, options))
+  return { client, wire, programs, warnings, privateKey, options, read: () => countersOf(etcd.endpoint, etcd.pid, client) }
+}
+
+type Shared = Omit<BoxOrder, 'port' | 'from' | 'count'>
+
+/** The last ones go through the proxy. */
+function orders(
+  shared: Shared,
+  ports: { direct: number; counted: number },
+  { boxes, sample, programs }: FleetOptions,
+): readonly BoxOrder[] {
+  const direct = boxes - sample
+  const count = Math.ceil(direct / programs)
+  const all: BoxOrder[] = []
+  for (let from = 0; from < direct; from += count) all.push({ ...shared, port: ports.direct, from, count: Math.min(count, direct - from) })
+  return [...all, { ...shared, port: ports.counted, from: direct, count: sample }]
+}
+
+async function startBoxes(scope: ServiceScope, warnings: string[], all: readonly BoxOrder[]): Promise<readonly ChildProcess[]> {
+  const programs: ChildProcess[] = []
+  for (const order of all) {
+    const child = fork(BOX)
+    scope.atEnd(() => void child.kill('SIGKILL'))
+    const ready = new Promise<void>((resolve, reject) => {
+      child.on('message', (report: BoxReport) => {
+        if (report.failed !== undefined) warnings.push(report.failed)
+        if (report.ready) resolve()
+      })
+      child.once('exit', () => reject(new Error(`boxes ended: ${warnings.slice(0, 3).join('; ')}`)))
+    })
+    child.send(order)
+    await ready
+    programs.push(child)
+  }
+  return programs
+}
+
+/** By now everybody knows the fleet's time: there are no more than a few starts in the figures. */
+async function lead(scope: ServiceScope, { client, privateKey }: Bench): Promise<void> {
+  const clock = new SystemClock()
   const controller = new RolloutController(
     { etcd: client, clock, random: systemRandom },
     { owner: { gateway: 'bench', life: '1' }, ttlMs: 15_000, ...CONTROLLER_TIMES },
-    plainReader,
+    trustingReader(trustIn(publicTextOf(privateKey))),
     LOG,
   )
   await controller.start(new AbortController().signal)
   scope.atEnd(() => controller.stop(clock.monotonicMs() + 1_000))
-  const rollout = await measureRollout(client, read, fleet, options)
-  return { ...options, rollout, idle, paper: onPaper(rollout, idle, options) }
 }
 
-async function startBoxes(scope: ServiceScope, port: number, options: FleetOptions): Promise<readonly ChildProcess[]> {
-  const count = Math.ceil(options.boxes / options.programs)
-  const children: ChildProcess[] = []
-  for (let from = 0; from < options.boxes; from += count) {
-    const order = { port, from, count: Math.min(count, options.boxes - from), applyMs: options.applyMs, lockTtlMs: 30_000 }
-    children.push(await startProgram(scope, order))
-  }
-  return children
+function setRate({ programs }: Bench, rate: number): void {
+  for (const child of programs) child.send({ rate } satisfies RateOrder)
 }
 
-async function startProgram(scope: ServiceScope, order: BoxOrder): Promise<ChildProcess> {
-  const child = fork(BOX)
-  scope.atEnd(() => void child.kill('SIGKILL'))
-  child.send(order)
-  const [report] = (await once(child, 'message')) as [BoxReport]
-  if (report.failed !== undefined) throw new Error(report.failed)
-  return child
-}
-
-/** Some more boxes behind a proxy that counts every byte of their connections. They take part like all others. */
-async function startSample(scope: ServiceScope, port: number, options: FleetOptions): Promise<{ readonly bytes: () => number }> {
-  const proxy = await scope.proxy({ target: port })
-  await startProgram(scope, { port: proxy.port, from: options.boxes, count: SAMPLE, applyMs: options.applyMs, lockTtlMs: 30_000 })
-  return { bytes: () => proxy.bytes.toServer + proxy.bytes.toClient }
-}
-const SAMPLE = 50
-
-async function countersOf(endpoint: string, pid: number, client: EtcdClient): Promise<Counters> {
-  const text = await (await fetch(`${endpoint}/metrics`)).text()
-  const sum = (name: string): number =>
-    [...text.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? ([0-9.e+]+)$`, 'gm'))].reduce((total, match) => total + Number(match[1]), 0)
-  const { revision } = await client.list({ prefix: '~none/', keysOnly: true })
-  return {
-    requests: sum('grpc_server_msg_received_total'),
-    received: sum('etcd_network_client_grpc_received_bytes_total'),
-    sent: sum('etcd_network_client_grpc_sent_bytes_total'),
-    cpuSeconds: usageOf(pid).cpuSeconds,
-    rssMiB: usageOf(pid).rssMiB,
-    revision,
-  }
-}
-
-interface IdleFigures {
+interface IdleFigures extends Spent {
   readonly seconds: number
-  readonly bytesPerBox: number
   readonly mibPerBoxAndMonth: number
+  /** With TLS and TCP around it. */
+  readonly wireMibPerBoxAndMonth: number
   readonly requestsPerBoxAndDay: number
   readonly etcdCpuPercent: number
 }
 
-async function measureIdle(read: () => Promise<Counters>, bytes: () => number, options: FleetOptions): Promise<IdleFigures> {
-  const [before, bytesBefore, startMs] = [await read(), bytes(), performance.now()]
+async function measureIdle(bench: Bench): Promise<IdleFigures> {
+  const { wire, options } = bench
+  setRate(bench, WARM_RATE)
+  await sleep(WARM_MS)
+  setRate(bench, 1)
+  await sleep(5_000)
+  const [before, bytes, wireBytes, startMs] = [await bench.read(), wire.bytes(), wire.wireBytes(), performance.now()]
   await sleep(options.idleMs)
-  const [after, bytesAfter] = [await read(), bytes()]
+  const after = await bench.read()
   const seconds = (performance.now() - startMs) / 1_000
-  const perBox = (bytesAfter - bytesBefore) / SAMPLE
+  const aMonth = (all: number): number => rounded((all / options.sample / seconds / MIB) * MONTH_S)
+  const spent = since(before, after, options.boxes)
   return {
     seconds: rounded(seconds),
-    bytesPerBox: rounded(perBox),
-    mibPerBoxAndMonth: rounded((perBox * MONTH_S) / seconds / 1_048_576),
-    requestsPerBoxAndDay: rounded(((after.requests - before.requests) * 86_400) / seconds / (options.boxes + SAMPLE)),
-    etcdCpuPercent: rounded(((after.cpuSeconds - before.cpuSeconds) * 100) / seconds),
+    mibPerBoxAndMonth: aMonth(wire.bytes() - bytes),
+    wireMibPerBoxAndMonth: aMonth(wire.wireBytes() - wireBytes),
+    requestsPerBoxAndDay: rounded((spent.requestsPerBox * 86_400) / seconds),
+    etcdCpuPercent: rounded((spent.etcdCpuSeconds * 100) / seconds),
+    ...spent,
   }
 }
 
-interface RolloutFigures {
+interface RolloutFigures extends Spent {
+  readonly slots: number
   readonly seconds: number
   readonly phase: string
-  readonly requestsPerBox: number
-  readonly bytesPerBox: number
-  readonly etcdCpuSeconds: number
+  readonly stages: readonly string[]
+  readonly warnings: readonly string[]
+  readonly wireBytesPerBox: number
   readonly etcdRssMiB: number
   readonly peakRevisionsPerSecond: number
 }
 
-async function measureRollout(
-  client: EtcdClient,
-  read: () => Promise<Counters>,
-  fleet: readonly ChildProcess[],
-  options: FleetOptions,
-): Promise<RolloutFigures & Record<string, unknown>> {
-  const failed: string[] = []
-  for (const child of fleet) child.on('message', ({ failed: why }: BoxReport) => why !== undefined && failed.push(why))
-  const rollout = plan({ stages: STAGES, maxFailures: 3, concurrency: { scope: 'bench', slots: options.slots } })
-  const patch = patchFor(PATCH, { rollout, expires: Date.now() + 86_400_000 })
-  const [before, startMs] = [await read(), performance.now()]
-  await client.transact({ compare: [], then: [{ put: keys.spec(PATCH), value: encode(patch) }] })
-  let peak = 0
-  let state: RolloutState | undefined
-  for (let last = before.revision; state === undefined || state.phase === 'running' || state.phase === 'waiting';) {
-    await sleep(1_000)
-    const { answers, revision } = await client.transact({ compare: [], then: [{ get: keys.rolloutState(PATCH) }] })
-    peak = Math.max(peak, revision - last)
-    last = revision
-    const value = answers[0]?.entries[0]?.value
-    if (value !== undefined) state = JSON.parse(Buffer.from(value).toString()) as RolloutState
-  }
-  const after = await read()
-  const boxes = options.boxes + SAMPLE
+async function measureRollout(bench: Bench, sequence: number, slots: number): Promise<RolloutFigures> {
+  const { client, wire, options, warnings } = bench
+  const id = `bench-${slots}`
+  warnings.length = 0
+  const [before, wireBytes, startMs] = [await bench.read(), wire.wireBytes(), performance.now()]
+  await client.transact({ compare: [], then: [{ put: keys.spec(id), value: signedPatch(id, sequence, slots, bench.privateKey) }] })
+  const { state, peak } = await untilItEnds(client, id, before.revision)
+  const seconds = (performance.now() - startMs) / 1_000
+  await sleep(2_000) // the last ones hear of its end
+  const after = await bench.read()
   return {
-    seconds: rounded((performance.now() - startMs) / 1_000),
+    slots,
+    seconds: rounded(seconds),
     phase: state.phase,
     stages: state.decisions.map(({ at, decided, because }) => `${at} ${decided}: ${because}`),
-    failed: failed.slice(0, 5),
-    requestsPerBox: rounded((after.requests - before.requests) / boxes),
-    bytesPerBox: Math.round((after.received + after.sent - before.received - before.sent) / boxes),
-    etcdCpuSeconds: rounded(after.cpuSeconds - before.cpuSeconds),
+    warnings: warnings.slice(0, 5),
+    ...since(before, after, options.boxes),
+    wireBytesPerBox: Math.round((wire.wireBytes() - wireBytes) / options.sample),
     etcdRssMiB: Math.round(after.rssMiB),
     peakRevisionsPerSecond: peak,
   }
 }
 
+async function untilItEnds(client: EtcdClient, id: string, from: number): Promise<{ readonly state: RolloutState; readonly peak: number }> {
+  let peak = 0
+  for (let last = from; ;) {
+    await sleep(1_000)
+    const { answers, revision } = await client.transact({ compare: [], then: [{ get: keys.rolloutState(id) }] })
+    peak = Math.max(peak, revision - last)
+    last = revision
+    const value = answers[0]?.entries[0]?.value
+    const state = value && (JSON.parse(Buffer.from(value).toString()) as RolloutState)
+    if (state !== undefined && state.phase !== 'running' && state.phase !== 'waiting') return { state, peak }
+  }
+}
+
 /**
- * Ten times the boxes. Requests per box stay (they grow with the slots of the lock: each release wakes the waiters that
- * stand next, as many as there are slots); their number in all is ten times as many. What grows per box is the
- * reading of cohorts: each box reads each cohort once, and a cohort of the last stage holds three quarters of all
- * names, so the bytes of cohorts grow with the square of the fleet.
+ * Ten times the boxes. What a box asks for stays: it waits for its turn with the names of those next to it in the queue,
+ * however many there are. What grows is a cohort, which names all of its boxes: the last one three quarters of them.
  */
-function onPaper(rollout: RolloutFigures, idle: IdleFigures, { boxes }: FleetOptions): Record<string, unknown> {
+function onPaper(rollouts: readonly RolloutFigures[], idle: IdleFigures, { boxes }: FleetOptions): Record<string, unknown> {
   const times = 10
-  const nameBytes = 10
+  const nameBytes = 9
   const cohortBytes = boxes * nameBytes
   return {
     boxes: boxes * times,
-    requests: Math.round(rollout.requestsPerBox * boxes * times),
-    bytesPerBox: Math.round(rollout.bytesPerBox + cohortBytes * (times - 1)),
-    etcdCpuSeconds: rounded(rollout.etcdCpuSeconds * times),
-    idleMibPerBoxAndMonth: idle.mibPerBoxAndMonth,
+    rollouts: rollouts.map(({ slots, requestsPerBox, bytesPerBox, etcdCpuSeconds }) => ({
+      slots,
+      requests: Math.round(requestsPerBox * boxes * times),
+      bytesPerBox: Math.round(bytesPerBox + cohortBytes * (times - 1)),
+      etcdCpuSeconds: rounded(etcdCpuSeconds * times),
+    })),
+    wireMibPerBoxAndMonth: idle.wireMibPerBoxAndMonth,
     idleRequestsPerSecond: rounded((idle.requestsPerBoxAndDay * boxes * times) / 86_400),
     idleEtcdCpuPercent: rounded(idle.etcdCpuPercent * times),
   }
@@ -209,11 +234,20 @@ async function main(): Promise<void> {
   const scope = serviceScope((end) => {
     release = end
   })
-  const asked = Number(process.env['FLEET_BOXES'] ?? FLEET.boxes)
+  const number = (name: string, usual: number): number => Number(process.env[name] ?? usual)
+  const slots = process.env['FLEET_SLOTS']?.split(',').map(Number) ?? FLEET.slots
+  const boxes = number('FLEET_BOXES', FLEET.boxes)
+  const sample = Math.min(FLEET.sample, Math.ceil(boxes / 2))
+  const options = {
+    ...FLEET,
+    boxes,
+    sample,
+    slots,
+    applyMs: number('FLEET_APPLY_MS', FLEET.applyMs),
+    idleMs: number('FLEET_IDLE_MS', FLEET.idleMs),
+  }
   try {
-    console.log(
-      JSON.stringify(await measureFleet(scope, { ...FLEET, boxes: asked, idleMs: Number(process.env['FLEET_IDLE_MS'] ?? FLEET.idleMs) })),
-    )
+    console.log(JSON.stringify(await measureFleet(scope, options), undefined, 2))
   } finally {
     await release()
   }

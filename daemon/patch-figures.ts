@@ -1,7 +1,7 @@
 /** What status, metrics and the verdict say of patches. */
 import { duration, type Verdict } from './health.ts'
 import type { Metric } from './ports.ts'
-import type { AgentState } from './patch/agent/agent.ts'
+import type { AgentState } from './patch/agent/state.ts'
 import type { Hold } from './patch/agent/hold.ts'
 import { appliedRecord } from './patch/agent/own.ts'
 import type { FeedState } from './patch/feed.ts'

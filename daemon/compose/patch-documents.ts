@@ -1,6 +1,6 @@
 /** Answers on patches that the daemon and the files of a stopped one give alike. */
 import type { HistoryDocument, HoldDocument, PatchesDocument, PatchRow } from '../cli/patch-views.ts'
-import type { AgentState } from '../patch/agent/agent.ts'
+import type { AgentState } from '../patch/agent/state.ts'
 import type { Candidate, Why } from '../patch/agent/eligibility.ts'
 import type { Hold } from '../patch/agent/hold.ts'
 import { appliedRecord, type AppliedHere, type Own } from '../patch/agent/own.ts'

@@ -15,24 +15,22 @@ import type { Memory } from '../memory.ts'
 import type { View } from '../mirror.ts'
 import type { Outcome, Windows } from '../kinds.ts'
 import { Cancelled } from '../runner/life.ts'
-import type { RunnerState } from '../runner/journal.ts'
 import type { BoxKey } from '../signing.ts'
-import { EtcdFailure } from '../ports.ts'
 import { retrying } from '../wait.ts'
 import type { Tools } from '../wait.ts'
 import { Bell } from './bell.ts'
 import { Desk } from './desk.ts'
 import { cancellation } from './eligibility.ts'
-import type { Action, Candidate, Why } from './eligibility.ts'
+import type { Action, Candidate } from './eligibility.ts'
 import { takeTurn } from './gate.ts'
 import type { GatePorts, Started, Turn } from './gate.ts'
 import { lockLifeMs } from './lock-life.ts'
 import type { Box, PatchReader, PatchRunner } from './needs.ts'
-import type { Own } from './own.ts'
 import type { Belonging } from './presence.ts'
 import { endOf, tell } from './results.ts'
 import { Tally } from './tally.ts'
-import type { Tallied } from './tally.ts'
+import { troubleOf } from './state.ts'
+import type { AgentState, Trouble } from './state.ts'
 import { tellUntold } from './untold.ts'
 
 export interface AgentPorts {
@@ -55,30 +53,6 @@ export interface AgentSettings {
   /** sha256 of the board's number, hex. */
   readonly machine: string
   readonly ttlMs: number
-}
-
-/** For `status`, `patches` and `why`. */
-export interface AgentState {
-  readonly belonging: Belonging
-  readonly running: RunnerState | undefined
-  /** The patch whose lock it waits for or holds. */
-  readonly turn: string | undefined
-  /** It has its turn, and has not begun yet. */
-  readonly waitsForLock: boolean
-  readonly why: readonly Why[]
-  /** All patches that it knows, as it last saw them. */
-  readonly candidates: readonly Candidate[]
-  readonly own: Own
-  readonly trouble: Trouble | undefined
-  readonly tally: Tallied
-}
-
-/** Why it can't go on for now. */
-export interface Trouble {
-  readonly reason: string
-  readonly remedy: string | undefined
-  /** etcd does not let this box do what it must: no patience mends that. */
-  readonly isRefused: boolean
 }
 
 interface Current {
@@ -254,10 +228,9 @@ export class Agent implements Component, FeedConsumer {
 
   #note(error: unknown): void {
     if (kindOf(error) === undefined || kindOf(error) === 'fatal') throw error
-    const reason = messageOf(error)
-    if (reason !== this.#trouble?.reason) this.#ports.log.warn({ err: error }, `patches wait: ${reason}`)
-    const isRefused = error instanceof EtcdFailure && (error.reason === 'credentials' || error.reason === 'refused')
-    this.#trouble = { reason, remedy: error instanceof GatewayError ? error.remedy : undefined, isRefused }
+    const trouble = troubleOf(error)
+    if (trouble.reason !== this.#trouble?.reason) this.#ports.log.warn({ err: error }, `patches wait: ${trouble.reason}`)
+    this.#trouble = trouble
     this.#desk.wrote()
   }
 

@@ -8,10 +8,10 @@ import type {
   Answer,
   Compare,
   Etcd,
+  Hint,
   KeyValue,
   Lease,
   LeaseId,
-  OnHint,
   Operation,
   Place,
   Query,
@@ -37,7 +37,7 @@ interface Stored extends KeyValue {
 
 interface Watch {
   readonly targets: readonly WatchTarget[]
-  readonly onHint: OnHint
+  readonly onHint: (hint: Hint) => void
 }
 
 export class FakeEtcd implements Etcd {
@@ -97,16 +97,12 @@ export class FakeEtcd implements Etcd {
     return this.#call('revokeLease', () => this.expire(id))
   }
 
-  watch(targets: readonly WatchTarget[], revision: number, onHint: OnHint): () => void {
+  watch(targets: readonly WatchTarget[], revision: number, onHint: (hint: Hint) => void): () => void {
     const watch = { targets, onHint }
     this.#watches.add(watch)
     queueMicrotask(() => {
       if (revision <= this.#compacted) this.#end(watch)
-      else
-        this.#hint(
-          watch,
-          this.events.filter((event) => event.revision >= revision),
-        )
+      else if (this.events.some((event) => event.revision >= revision && matches(targets, event.key))) this.#hint(watch)
     })
     return () => void this.#watches.delete(watch)
   }
@@ -170,7 +166,7 @@ export class FakeEtcd implements Etcd {
     const answers = operations.map((operation) => this.#carryOut(operation, revision))
     const events = this.events.slice(first)
     if (events.length > 0) this.revision = revision
-    for (const watch of [...this.#watches]) this.#hint(watch, events)
+    for (const watch of [...this.#watches]) if (events.some(({ key }) => matches(watch.targets, key))) this.#hint(watch)
     return answers
   }
 
@@ -212,9 +208,8 @@ export class FakeEtcd implements Etcd {
     return true
   }
 
-  #hint({ targets, onHint }: Watch, events: readonly FakeEvent[]): void {
-    const changed = events.map(({ key }) => key).filter((key) => matches(targets, key))
-    if (changed.length > 0 && !this.areHintsLost) queueMicrotask(() => onHint('changed', changed))
+  #hint({ onHint }: Watch): void {
+    if (!this.areHintsLost) queueMicrotask(() => onHint('changed'))
   }
 
   #end(watch: Watch): void {
@@ -227,10 +222,7 @@ function answer(entries: readonly KeyValue[]): Answer {
 }
 
 function matches(targets: readonly WatchTarget[], key: string): boolean {
-  return targets.some((target) => {
-    if ('key' in target) return target.key === key
-    return 'prefix' in target ? key.startsWith(target.prefix) : target.from <= key && key <= target.to
-  })
+  return targets.some((target) => ('key' in target ? target.key === key : key.startsWith(target.prefix)))
 }
 
 function unavailable(): EtcdFailure {

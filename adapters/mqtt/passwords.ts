@@ -23,7 +23,10 @@ const HASHES_AT_ONCE = 2
 const PROOF_MS = 60_000
 const PROOFS_MAX = 50_000
 
-/** Throws with the line number and what to do when a line can't be used; such a file is not used in part. */
+/**
+ * Throws with the line number and what to do when a line can't be used; such a file is not used in part. Nothing of the
+ * line is repeated: whoever can set this path, by a patch for example, must not read other files of the box by it.
+ */
 export function parsePasswordFile(content: Buffer): PasswordFile {
   const users = new Map<string, PasswordHash>()
   for (const [i, raw] of content.toString('utf8').split('\n').entries()) {
@@ -35,11 +38,11 @@ export function parsePasswordFile(content: Buffer): PasswordFile {
     }
     if (colon <= 0) fail('expected user:hash, as mosquitto_passwd writes it')
     const user = line.slice(0, colon)
-    if (users.has(user)) fail(`user ${user} appears twice`)
+    if (users.has(user)) fail('its user appears twice')
     users.set(
       user,
       parseHash(line.slice(colon + 1)) ??
-        fail(`the password of ${user} is not hashed as mosquitto_passwd does; run mosquitto_passwd -U on a copy of the file`),
+        fail('its password is not hashed as mosquitto_passwd does; run mosquitto_passwd -U on a copy of the file'),
     )
   }
   return users

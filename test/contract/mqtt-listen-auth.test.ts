@@ -124,7 +124,7 @@ test('a broken or missing password file keeps the old one in force, with one lin
   const rig = await listenStill(t, { auth: { passwordFile: file, deviceFrom: 'username' } })
   const al = await connect(t, rig.port, { clientId: 'al', username: 'al', password: 'a' })
   await writeFile(file, 'al:plain-password\n')
-  await watchUntil(rig.clock, () => rig.log.text().includes('line 1: the password of al is not hashed'))
+  await watchUntil(rig.clock, () => rig.log.text().includes('line 1: its password is not hashed'))
   await rm(file)
   await watchUntil(rig.clock, () => rig.log.text().includes('no such file'))
   await al.ping()
@@ -381,7 +381,7 @@ test('settings that contradict themselves, and files that can not be used, are r
     [{ auth: { deviceFrom: 'commonName' } }, /needs client certificates/],
     [{ auth: { deviceFrom: 'username' } }, /needs a password file/],
     [{ auth: { deviceFrom: 'username', passwordFile: at('missing') } }, /password file .* can't be read/],
-    [{ auth: { deviceFrom: 'username', passwordFile: at('plain') } }, /line 1: the password of al is not hashed/],
+    [{ auth: { deviceFrom: 'username', passwordFile: at('plain') } }, /line 1: its password is not hashed/],
     [{ auth: { deviceFrom: 'username', passwordFile: at('short') } }, /line 1/],
     [{ auth: { deviceFrom: 'username', passwordFile: at('acl') } }, /expected user:hash/],
     [{ url: 'mqtts://127.0.0.1:0', tls }, /no PEM certificate/],

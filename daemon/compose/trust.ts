@@ -1,4 +1,5 @@
 /** Whom this configuration believes, and for what. */
+import { verifyRecord } from '../../adapters/signing/box-key.ts'
 import { TrustedEnvelopes } from '../../adapters/signing/dsse.ts'
 import { parsePatchPayload } from '../../config/patch/parse.ts'
 import type { Settings } from '../../config/settings.ts'
@@ -19,5 +20,5 @@ export const documents: Documents = {
 export function trustOf({ patches, gateway }: Pick<Settings, 'patches' | 'gateway'>): Trust {
   const keys = Object.entries(patches.trustedKeys)
   const envelopes = new TrustedEnvelopes(Object.fromEntries(keys.map(([name, { ed25519 }]) => [name, ed25519])))
-  return { envelopes, documents, scopes: new Map(keys), fleet: gateway.fleet }
+  return { envelopes, documents, scopes: new Map(keys), fleet: gateway.fleet, verifyRecord }
 }

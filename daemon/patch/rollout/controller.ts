@@ -21,6 +21,7 @@ import { decide } from './decide.ts'
 import { readFleet } from './fleet.ts'
 import type { Fleet, RolloutReader } from './fleet.ts'
 import { readLocks } from './locks.ts'
+import { Orphans } from './orphans.ts'
 import { findSilent } from './silence.ts'
 import { takeSnapshot } from './snapshot.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -118,6 +119,7 @@ export class RolloutController implements Component {
   async #reign(token: FencingToken, signal: AbortSignal): Promise<void> {
     const reign = { token: token.revision, compare: token.compare, by: this.#settings.owner.gateway }
     const views = new Views(this.#tools.clock)
+    const orphans = new Orphans(this.#tools.clock)
     this.#log.info({ token: token.revision }, 'this controller decides')
     let snapshot: Snapshot | undefined
     while (!signal.aborted) {
@@ -127,6 +129,7 @@ export class RolloutController implements Component {
       const isTrusted = this.#tools.clock.wallTrusted()
       this.#noteClock(isTrusted)
       if (isTrusted && (await this.#decideAll(reign, views, fleet, signal))) continue
+      await this.#clear(orphans, reign, snapshot, signal)
       await this.#wait(snapshot, fleet, signal)
     }
     signal.throwIfAborted()
@@ -171,6 +174,13 @@ export class RolloutController implements Component {
       await this.#pause() // carried out or not: the next look shows it
     }
     return true
+  }
+
+  async #clear(orphans: Orphans, reign: Reign, { parts }: Snapshot, signal: AbortSignal): Promise<void> {
+    const led = new Set([...parts.patches.keys()].flatMap((key) => /^patches\/([^/]+)\/spec$/.exec(key)?.[1] ?? []))
+    const removed = await retrying(this.#tools, signal, () => orphans.clear(this.#tools.etcd, reign, led))
+    for (const key of removed)
+      this.#log.warn({ key }, 'a patch was cleared away while a gateway had it open; others need not wait for that any more')
   }
 
   #pause(): Promise<void> {

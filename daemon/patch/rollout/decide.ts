@@ -5,7 +5,7 @@
 import type { RolloutPhase, RolloutState } from '../records.ts'
 import { chooseCohort } from './cohort.ts'
 import { areFailuresTooMany, cohortOf, countsOf, entered, failuresOf, gateOf, standingOf } from './counts.ts'
-import { isGood, phaseOf, stageOf } from './view.ts'
+import { isForeign, isGood, phaseOf, stageOf } from './view.ts'
 import type { GoodView, RolloutView } from './view.ts'
 import { hindrance, successorOf } from './order.ts'
 
@@ -27,6 +27,7 @@ export interface Move {
 
 /** `undefined`: everything stands as it should. */
 export function decide(view: RolloutView): Move | undefined {
+  if (isForeign(view)) return undefined
   const move = isGood(view) ? (ordered(view) ?? byPhase(view)) : refuse(view)
   return move !== undefined && isNews(view.state, move) ? move : undefined
 }

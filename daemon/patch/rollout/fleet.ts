@@ -5,8 +5,9 @@ import type { Patch } from '../document.ts'
 import { keys } from '../records.ts'
 import type { Failure, Result, RolloutState } from '../records.ts'
 import type { Snapshot } from './snapshot.ts'
-import { readCohort, readFailure, readPlace, readResult, readState } from './values.ts'
+import { readCohort, readFailure, readPlace, readPublicKey, readResult, readState } from './values.ts'
 import type { Place } from './values.ts'
+import { isForeign } from './view.ts'
 import type { OtherRollout, SpecSeen } from './view.ts'
 
 /** How a spec and a control become trusted; signatures are checked behind it. Neither ever throws. */
@@ -14,6 +15,8 @@ export interface RolloutReader {
   spec(entry: KeyValue): SpecSeen
   /** `slowedAt`: mod revision of the control that stood there when the rollout was paused; 0 when it is not. */
   control(patch: Patch, entry: KeyValue | undefined, slowedAt: number): ControlView
+  /** Did the box with this public key (of its identity) sign this record? Absent: whoever looks believes all. */
+  isSignedBy?(entry: KeyValue, publicKey: string): boolean
 }
 
 export interface FleetBox {
@@ -51,7 +54,7 @@ const UNREAD: ControlView = { state: 'active', rollback: false, retry: 0, reason
 
 export function readFleet({ revision, parts }: Snapshot, reader: RolloutReader): Fleet {
   const unreadable = new Map<string, string>()
-  const boxes = readBoxes(parts.gateways, unreadable)
+  const boxes = readBoxes(parts.gateways, reader, unreadable)
   const byPatch = groupByPatch([parts.rollouts, parts.failures])
   const rollouts = [...parts.patches.values()].flatMap((entry) => {
     const id = /^patches\/([^/]+)\/spec$/.exec(entry.key)?.[1]
@@ -85,7 +88,7 @@ function groupByPatch(parts: readonly ReadonlyMap<string, KeyValue>[]): Readonly
   return groups
 }
 
-function readBoxes(entries: ReadonlyMap<string, KeyValue>, unreadable: Map<string, string>): Map<string, FleetBox> {
+function readBoxes(entries: Snapshot['parts']['gateways'], reader: RolloutReader, unreadable: Map<string, string>): Map<string, FleetBox> {
   const boxes = new Map<string, FleetBox & { results: Map<string, { result: Result; mod: number }> }>()
   for (const entry of entries.values()) {
     const [, gateway = '', what, patch, ...more] = entry.key.split('/')
@@ -95,10 +98,21 @@ function readBoxes(entries: ReadonlyMap<string, KeyValue>, unreadable: Map<strin
     else if (what === 'info' && patch === undefined) boxes.set(gateway, { ...box, place: noted(entry, readPlace(entry), unreadable) })
     else if (what === 'results' && patch !== undefined && more.length === 0) {
       const result = noted(entry, readResult(entry), unreadable)
-      if (result !== undefined) box.results.set(patch, { result, mod: entry.modRevision })
+      const doubt = result && doubtOf(entry, result, entries.get(keys.identity(gateway)), reader)
+      if (doubt !== undefined) unreadable.set(entry.key, doubt)
+      else if (result !== undefined) box.results.set(patch, { result, mod: entry.modRevision })
     }
   }
   return boxes
+}
+
+/** A box speaks for itself alone: what another one wrote in its name must not open a stage. */
+function doubtOf(entry: KeyValue, { gateway, patch }: Result, identity: KeyValue | undefined, reader: RolloutReader): string | undefined {
+  if (entry.key !== keys.result(gateway, patch)) return `it is a result of ${gateway} on ${patch}`
+  if (reader.isSignedBy === undefined) return undefined
+  const publicKey = identity && readPublicKey(identity)
+  if (publicKey === undefined) return 'there is no identity whose key could have signed it'
+  return reader.isSignedBy(entry, publicKey) ? undefined : 'it is not signed by the box in whose name it stands'
 }
 
 function noted<T>({ key }: KeyValue, value: T | undefined, unreadable: Map<string, string>): T | undefined {
@@ -119,6 +133,8 @@ function readRollout(
   // A state that nobody can read may have been `paused`: better to stand still than to begin anew.
   if (stateEntry !== undefined && state === undefined) return undefined
   const seen = reader.spec(spec)
+  if (isForeign({ spec: seen, state }))
+    unreadable.set(spec.key, 'its id belonged to another document, whose rollout began; push it under another id')
   const cohorts = new Map<number, readonly string[]>()
   const spoiled: string[] = []
   const failures = new Map<number, Failure | undefined>()

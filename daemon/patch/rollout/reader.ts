@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { readSpec } from '../admit.ts'
 import { controlOf } from '../control.ts'
 import type { KeyValue } from '../ports.ts'
-import type { Documents, Envelopes, KeyScope } from '../signing.ts'
+import type { BoxKey, Documents, Envelopes, KeyScope } from '../signing.ts'
 import { outOfScope } from '../target.ts'
 import type { RolloutReader } from './fleet.ts'
 import type { SpecSeen } from './view.ts'
@@ -16,6 +16,8 @@ export interface Trust {
   readonly fleet: string | undefined
   /** Somebody who only looks may belong to no fleet, and see all of them. */
   readonly anyFleet?: boolean
+  /** Without it, whatever stands under a box's name is taken for its own word. */
+  readonly verifyRecord?: BoxKey['verifyRecord']
 }
 
 /** Keeps what it has verified, by the entry itself: a mirror hands out the same one as long as nothing changed. */
@@ -28,6 +30,19 @@ export function trustingReader(trust: Trust): RolloutReader {
       return seen
     },
     control: (patch, entry, slowedAt) => controlOf(entry, { patch, slowedAt, envelopes: trust.envelopes, scopes: trust.scopes }),
+    ...(trust.verifyRecord !== undefined && { isSignedBy: signatures(trust.verifyRecord) }),
+  }
+}
+
+/** Each checked once. */
+function signatures(verifyRecord: BoxKey['verifyRecord']): (entry: KeyValue, publicKey: string) => boolean {
+  const checked = new WeakMap<KeyValue, { readonly publicKey: string; readonly ok: boolean }>()
+  return (entry, publicKey) => {
+    const known = checked.get(entry)
+    if (known?.publicKey === publicKey) return known.ok
+    const ok = 'record' in verifyRecord(entry.value, publicKey)
+    checked.set(entry, { publicKey, ok })
+    return ok
   }
 }
 

@@ -108,3 +108,9 @@ export function readMarked(entry: KeyValue): string | undefined {
   const patch: unknown = fieldsOf(entry)?.['patch']
   return typeof patch === 'string' ? patch : undefined
 }
+
+/** Of an identity. */
+export function readPublicKey(entry: KeyValue): string | undefined {
+  const key: unknown = fieldsOf(entry)?.['publicKey']
+  return typeof key === 'string' ? key : undefined
+}

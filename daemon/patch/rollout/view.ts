@@ -73,3 +73,11 @@ export function phaseOf({ state }: RolloutView): RolloutPhase {
 export function stageOf({ state }: RolloutView): number {
   return state?.stage ?? -1
 }
+
+/**
+ * Its stages were opened for another document: one that somebody cleared away, and took the id for this one. Stages that
+ * are open already would let it in everywhere at once.
+ */
+export function isForeign({ state, spec }: Pick<RolloutView, 'spec' | 'state'>): boolean {
+  return state !== undefined && state.stage >= 0 && state.digest !== spec.digest
+}

@@ -17,7 +17,6 @@ import { ConfigError } from '../../config/problem.ts'
 import { loadLayered } from '../../daemon/compose/layers.ts'
 import { messageOf } from '../../daemon/errors.ts'
 import { TrustingReader } from '../../daemon/patch/agent/reader.ts'
-import type { Patch } from '../../daemon/patch/document.ts'
 import type { KeyValue } from '../../daemon/patch/ports.ts'
 import { CONTROL_TYPE, keys, PATCH_TYPE } from '../../daemon/patch/records.ts'
 

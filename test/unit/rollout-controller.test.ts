@@ -121,6 +121,25 @@ it('lets no other document in through the stages that were opened for the one be
   assert.ok(rig.lines.some((line) => line.includes('push it under another id')))
 })
 
+it('a box whose result nobody can believe holds up neither its scope nor the other rollouts', async (t) => {
+  const rig = new Rig(t)
+  const [one, two] = [patchFor('one', { rollout: all }), patchFor('two', { rollout: all, channel: 'z-later' })]
+  const box = new PlayedBox(rig.etcd, 'gw-1', one)
+  await box.register(rig.clock.wallMs())
+  await rig.put(keys.spec('one'), one)
+  await rig.start()
+  await rig.pass(5_000)
+  assert.equal(await box.begin(), 0)
+  await box.vanish()
+  await rig.put(keys.result('gw-1', 'one'), Buffer.from('nonsense'))
+  await rig.pass(10 * MINUTE_MS)
+  assert.equal((await rig.etcd.list({ prefix: keys.open(one.rollout.concurrency.scope) })).count, 0)
+  await new PlayedBox(rig.etcd, 'gw-2', two).register(rig.clock.wallMs())
+  await rig.put(keys.spec('two'), two)
+  await rig.pass(MINUTE_MS)
+  assert.equal((await rig.state('two'))?.phase, 'running')
+})
+
 it('an id whose first document never began may be used again', async (t) => {
   const rig = new Rig(t)
   await rig.put(keys.rolloutState('one'), stateOf('refused', -1, { digest: 'a'.repeat(64), patch: 'one' }))
@@ -148,7 +167,7 @@ it('believes a result that the box itself has signed, and none that another wrot
     const gateways = new Map([entry(key, value), ...(identity === undefined ? [] : [entry(keys.identity('gw-1'), encode(identity))])])
     const parts = { patches: new Map(), rollouts: new Map(), failures: new Map(), gateways }
     const fleet = readFleet({ clusterId: '1', revision: 9, parts }, reader)
-    return [fleet.boxes.get('gw-1')?.results.has('one') === true, fleet.unreadable.get(key)]
+    return [fleet.boxes.get('gw-1')?.results.get('one')?.result !== undefined, fleet.unreadable.get(key)]
   }
   const identity = { schema: 1, gateway: 'gw-1', publicKey: own.publicKey, machine: 'm', at: '' }
   const key = keys.result('gw-1', 'one')

@@ -8,7 +8,7 @@ import type { Snapshot } from './snapshot.ts'
 import { readCohort, readFailure, readPlace, readPublicKey, readResult, readState } from './values.ts'
 import type { Place } from './values.ts'
 import { isForeign } from './view.ts'
-import type { OtherRollout, SpecSeen } from './view.ts'
+import type { FleetRollout, OtherRollout, SpecSeen } from './view.ts'
 
 /** How a spec and a control become trusted; signatures are checked behind it. Neither ever throws. */
 export interface RolloutReader {
@@ -23,20 +23,8 @@ export interface FleetBox {
   readonly gateway: string
   readonly place: Place | undefined
   readonly alive: KeyValue | undefined
-  /** By patch. */
-  readonly results: ReadonlyMap<string, { readonly result: Result; readonly mod: number }>
-}
-
-export interface FleetRollout {
-  readonly id: string
-  readonly spec: SpecSeen
-  readonly specMod: number
-  readonly control: ControlView
-  readonly state: RolloutState | undefined
-  readonly stateMod: number
-  readonly cohorts: ReadonlyMap<number, readonly string[]>
-  readonly spoiled: readonly string[]
-  readonly failures: ReadonlyMap<number, Failure | undefined>
+  /** By patch. The result is undefined where it is not believed; its revision counts all the same for who writes after it. */
+  readonly results: ReadonlyMap<string, { readonly result: Result | undefined; readonly mod: number }>
 }
 
 export interface Fleet {
@@ -89,7 +77,7 @@ function groupByPatch(parts: readonly ReadonlyMap<string, KeyValue>[]): Readonly
 }
 
 function readBoxes(entries: Snapshot['parts']['gateways'], reader: RolloutReader, unreadable: Map<string, string>): Map<string, FleetBox> {
-  const boxes = new Map<string, FleetBox & { results: Map<string, { result: Result; mod: number }> }>()
+  const boxes = new Map<string, FleetBox & { results: Map<string, { result: Result | undefined; mod: number }> }>()
   for (const entry of entries.values()) {
     const [, gateway = '', what, patch, ...more] = entry.key.split('/')
     const box = boxes.get(gateway) ?? { gateway, place: undefined, alive: undefined, results: new Map() }
@@ -100,7 +88,7 @@ function readBoxes(entries: Snapshot['parts']['gateways'], reader: RolloutReader
       const result = noted(entry, readResult(entry), unreadable)
       const doubt = result && doubtOf(entry, result, entries.get(keys.identity(gateway)), reader)
       if (doubt !== undefined) unreadable.set(entry.key, doubt)
-      else if (result !== undefined) box.results.set(patch, { result, mod: entry.modRevision })
+      box.results.set(patch, { result: doubt === undefined ? result : undefined, mod: entry.modRevision })
     }
   }
   return boxes

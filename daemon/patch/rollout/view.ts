@@ -36,9 +36,9 @@ export interface Facts {
   readonly absentForMs: ReadonlyMap<string, number>
 }
 
-export interface RolloutView {
+/** What stands in etcd of one rollout. */
+export interface FleetRollout {
   readonly id: string
-  readonly revision: number
   readonly spec: SpecSeen
   readonly specMod: number
   readonly control: ControlView
@@ -51,6 +51,10 @@ export interface RolloutView {
   readonly spoiled: readonly string[]
   /** By number. What nobody can read counts: the gate of the boxes looks at the key alone. */
   readonly failures: ReadonlyMap<number, Failure | undefined>
+}
+
+export interface RolloutView extends FleetRollout {
+  readonly revision: number
   /** Every known box that the target names, or a cohort, or that has a result. */
   readonly boxes: ReadonlyMap<string, BoxView>
   readonly others: ReadonlyMap<string, OtherRollout>

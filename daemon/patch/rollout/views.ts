@@ -2,13 +2,13 @@
 import type { Clock } from '../../clock.ts'
 import { isTarget } from './targets.ts'
 import { isStageDone } from './counts.ts'
-import type { Fleet, FleetBox, FleetRollout } from './fleet.ts'
+import type { Fleet, FleetBox } from './fleet.ts'
 import { NO_LOCKS } from './locks.ts'
 import type { ScopeLocks } from './locks.ts'
 import { Presence, Since } from './presence.ts'
 import { isAbsent } from './silence.ts'
 import { isGood } from './view.ts'
-import type { BoxView, Facts, RolloutView } from './view.ts'
+import type { BoxView, Facts, FleetRollout, RolloutView } from './view.ts'
 
 /** What is left of a view when nobody keeps time: for people who look once. */
 export function viewOf(
@@ -40,17 +40,17 @@ function isAddressed({ spec }: FleetRollout, { gateway, place }: FleetBox): bool
 function toBox({ id, spec }: FleetRollout, box: FleetBox, locks: ScopeLocks, online: boolean): BoxView {
   const { gateway, place = { site: null, labels: {} } } = box
   const found = box.results.get(id)
-  const own = found?.result.digest === spec.digest ? found : undefined
+  const own = found?.result?.digest === spec.digest ? found?.result : undefined
   const marker = locks.markers.get(gateway)
   return {
     gateway,
     ...place,
     online,
-    result: own?.result,
+    result: own,
     resultMod: found?.mod ?? 0,
     // Several patches may have one scope.
     markerMod: marker !== undefined && (marker.patch ?? id) === id ? marker.mod : 0,
-    isQueued: locks.queued.has(gateway) || (own !== undefined && locks.tokens.has(own.result.token)),
+    isQueued: locks.queued.has(gateway) || (own !== undefined && locks.tokens.has(own.token)),
   }
 }
 

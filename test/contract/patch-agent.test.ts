@@ -198,6 +198,21 @@ describe('one patch from etcd to committed', () => {
   })
 })
 
+describe('a box that is not ready yet', () => {
+  it('looks again soon, by itself', async () => {
+    const prefix = fresh()
+    const box = await startBox(prefix, 'gw-1')
+    const one = patch('one', { health: { checks: ['link'], consecutive: 1, deadlineMs: 3_000, bakeMs: 0 } })
+    box.checks.bad.set('link', 'it is still coming up')
+    await fleet.push(one)
+    await fleet.open(one, ['gw-1'])
+    await box.until('it waits', () => box.why('one')?.includes('it is still coming up') === true)
+    assert.equal(await fleet.result('gw-1', 'one'), undefined)
+    box.checks.bad.clear()
+    await box.until('completed', async () => (await fleet.result('gw-1', 'one'))?.state === 'completed')
+  })
+})
+
 describe('the lock of a patch', () => {
   it('patch path 2: a lock lost before FLIP leaves the old version, and the loss is told', async () => {
     const prefix = fresh()

@@ -66,10 +66,6 @@ const RETRY_FIRST_MS = 500
 const RETRY_MOST_MS = 60_000
 /** A patch that waits for its lock lets others have a turn after this time. */
 const TURN_PATIENCE_MS = 10 * 60_000
-/** Between two looks whether a patch could begin here at all. */
-const UNREADY_MS = 60_000
-/** Between two tries to take a patch back. */
-const UNDO_AGAIN_MS = 5_000
 
 export class Agent implements Component, FeedConsumer {
   readonly name = 'patches'
@@ -211,7 +207,7 @@ export class Agent implements Component, FeedConsumer {
     const because = await this.#ports.runner.objection(action.accepted, signal)
     if (because === undefined) return true
     // What is wrong with the patch itself is told by an attempt; what is wrong with the box passes.
-    this.#desk.notReady(action.candidate.id, because, this.#ports.tools.clock.wallMs() + UNREADY_MS)
+    this.#desk.notReady(action.candidate.id, because)
     return false
   }
 
@@ -276,7 +272,7 @@ export class Agent implements Component, FeedConsumer {
         if (action.do === 'apply' || outcome.state !== 'interrupted')
           return this.#tell(outcome, start, token, patch.rollout.concurrency.scope)
         // It is in force as before: nothing has ended that could be told.
-        this.#desk.notReady(id, `it was not taken back yet: ${outcome.reason ?? ''}`, this.#ports.tools.clock.wallMs() + UNDO_AGAIN_MS)
+        this.#desk.notReady(id, `it was not taken back yet: ${outcome.reason ?? ''}`)
         return Promise.resolve()
       },
     }

@@ -1,7 +1,7 @@
 /** All that the agent looks at, brought up to date and decided on: own memory, etcd's view, rollouts, own results. */
 import { sleep } from '../../clock.ts'
 import { kindOf, messageOf } from '../../errors.ts'
-import { jittered } from '../backoff.ts'
+import { backoffMs, jittered } from '../backoff.ts'
 import { removeStale } from '../lock-entries.ts'
 import type { LockOwner } from '../lock-entries.ts'
 import type { View } from '../mirror.ts'
@@ -27,6 +27,10 @@ export interface Looked {
 const TIME_STEP_MS = 3_600_000
 const BEAT_RETRY_MS = 10_000
 
+/** Between two looks whether a patch could begin here: a box that has just started is seldom ready, and soon is. */
+const UNREADY_FIRST_MS = 5_000
+const UNREADY_MOST_MS = 60_000
+
 export class Desk {
   readonly presence: Presence
   readonly rollouts: Rollouts
@@ -43,8 +47,8 @@ export class Desk {
   #told = ''
   /** What an earlier life left in the queues has been taken out. */
   #isSwept = false
-  /** What speaks against a start in this box's present state, by patch, until a wall time. */
-  readonly #unready = new Map<string, { readonly because: string; readonly untilMs: number }>()
+  /** What speaks against a start in this box's present state, by patch, until a wall time; and how often it did. */
+  readonly #unready = new Map<string, { readonly because: string; readonly untilMs: number; readonly times: number }>()
 
   constructor(ports: AgentPorts, telling: ResultPorts & { readonly owner: LockOwner }, machine: string) {
     const { tools, memory, key, log } = ports
@@ -122,9 +126,12 @@ export class Desk {
     return decided.actions.find((action) => action.do === what && action.candidate.id === id)
   }
 
-  /** It is not tried again before `untilMs` (wall clock). */
-  notReady(patch: string, because: string, untilMs: number): void {
-    this.#unready.set(patch, { because, untilMs })
+  /** It is looked at again soon, and seldom once that was so often: each look runs the patch's checks. */
+  notReady(patch: string, because: string): void {
+    const { clock, random } = this.#ports.tools
+    const times = this.#unready.get(patch)?.times ?? 0
+    const untilMs = clock.wallMs() + backoffMs(times, UNREADY_FIRST_MS, UNREADY_MOST_MS, random)
+    this.#unready.set(patch, { because, untilMs, times: times + 1 })
   }
 
   /** Own results in etcd are, or may be, others now. */
@@ -150,11 +157,16 @@ export class Desk {
 
   #withoutUnready({ actions, why }: Decided, nowMs: number): Decided {
     const left = new Map(why)
+    const waits = new Set<string>()
     for (const [patch, { because, untilMs }] of this.#unready) {
-      if (untilMs <= nowMs || why.get(patch)?.standing !== 'next') this.#unready.delete(patch)
-      else left.set(patch, { patch, ...waiting(because, untilMs) })
+      if (why.get(patch)?.standing !== 'next') this.#unready.delete(patch)
+      // A clock that was set back must not stretch the wait.
+      else if (untilMs > nowMs && untilMs <= nowMs + UNREADY_MOST_MS) {
+        waits.add(patch)
+        left.set(patch, { patch, ...waiting(because, untilMs) })
+      }
     }
-    return { actions: actions.filter(({ candidate }) => !this.#unready.has(candidate.id)), why: left }
+    return { actions: actions.filter(({ candidate }) => !waits.has(candidate.id)), why: left }
   }
 
   /** Otherwise the others wait for a dead life's entry until its lease has expired. */

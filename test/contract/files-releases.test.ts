@@ -4,42 +4,17 @@ import { chmodSync, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync,
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { gzipSync } from 'node:zlib'
-import type { FilesKind } from '../../adapters/host/releases/files-kind.ts'
 import { releaseName } from '../../adapters/host/releases/plan.ts'
-import type { FilesPatch, FilesSpec } from '../../daemon/patch/document.ts'
+import type { FilesPatch } from '../../daemon/patch/document.ts'
 import type { Accepted } from '../../daemon/patch/kinds.ts'
-import { artifact, back, fakeSystemctl, filesKind, filesPatch, forward, tarOf } from '../fakes/files-rig.ts'
-import { honest, lyingServer } from '../fakes/lying-server.ts'
+import { back, filesPatch, forward, servedRig, tarOf } from '../fakes/files-rig.ts'
+import type { ServedRig } from '../fakes/files-rig.ts'
 import { serviceScope } from '../services/index.ts'
 
 const scope = serviceScope()
 const never = new AbortController().signal
 
-interface Rig {
-  readonly kind: FilesKind
-  readonly root: string
-  readonly control: string
-  readonly calls: () => readonly string[]
-  readonly offer: (bytes: Buffer, more?: Partial<FilesSpec['artifacts'][number]>) => FilesSpec['artifacts'][number]
-}
-
-async function rig(): Promise<Rig> {
-  const files = new Map<string, Buffer>()
-  const server = await lyingServer((request, response, count) =>
-    honest(files.get(request.url ?? '') ?? Buffer.alloc(0))(request, response, count),
-  )
-  scope.atEnd(() => server.stop())
-  const [root, control] = [scope.folder(), scope.folder()]
-  const systemctl = fakeSystemctl(control, ['app.service'])
-  const { kind, stop } = filesKind({ root, systemctl: systemctl.path })
-  scope.atEnd(stop)
-  const offer: Rig['offer'] = (bytes, more) => {
-    const path = `/${files.size}`
-    files.set(path, bytes)
-    return artifact(`${server.url}${path}`, bytes, more)
-  }
-  return { kind, root, control, calls: systemctl.calls, offer }
-}
+const rig = (): Promise<ServedRig> => servedRig(scope)
 
 const app = (version: string): Promise<Buffer> => tarOf({ 'bin/app': `#!/bin/sh\necho ${version}\n`, 'share/a.txt': version })
 const text = (root: string): string => readFileSync(join(root, 'current/share/a.txt'), 'utf8')

@@ -5,10 +5,11 @@ import type { TestContext } from 'node:test'
 import mqtt from 'mqtt'
 import { SystemClock } from '../../adapters/host/clock.ts'
 import { globMatches } from '../../daemon/ingest/limit-classes.ts'
-import type { DevicePatch, DeviceSpec } from '../../daemon/patch/document.ts'
+import type { DeviceSpec } from '../../daemon/patch/document.ts'
 import { DeviceKind } from '../../daemon/patch/kinds/device.ts'
 import type { DeviceLayer } from '../../daemon/patch/kinds/device-layers.ts'
 import type { DevicePublisher } from '../../daemon/ports.ts'
+import { acceptedSettings } from '../fakes/device-publisher.ts'
 import { FakeMemory } from '../fakes/patch-memory.ts'
 import { serviceScope } from '../services/index.ts'
 import { run as runConnection, settingsFor, until } from './mqtt-connect-kit.ts'
@@ -19,30 +20,8 @@ const signal = new AbortController().signal
 const deviceOf = (topic: string): string | undefined => topic.split('/')[1]
 
 function accepted(id: string, spec: Partial<DeviceSpec> = {}) {
-  const patch: DevicePatch = {
-    kind: 'device',
-    id,
-    fleet: 'f',
-    channel: 'c',
-    sequence: 1,
-    notBefore: undefined,
-    expires: 0,
-    target: { all: true, sites: [], labels: {}, gateways: [], exclude: [] },
-    requires: [],
-    supersedes: [],
-    health: { checks: [], consecutive: 1, deadlineMs: 120_000, bakeMs: 0 },
-    rollout: { stages: [], concurrency: { scope: 's', slots: 1 }, maxFailures: 0, onFailure: 'pause' },
-    window: undefined,
-    spec: {
-      devices: '*',
-      source: undefined,
-      topic: 'devices/{device}/settings',
-      payload: { patch: id, fps: 5 },
-      acknowledge: { topic: 'devices/{device}/settings/answer', deadlineMs: 60_000, minDone: 1 },
-      ...spec,
-    },
-  }
-  return { patch, digest: id, payload: new Uint8Array(0) }
+  const acknowledge = { topic: 'devices/{device}/settings/answer', deadlineMs: 60_000, minDone: 1 }
+  return acceptedSettings(id, { devices: '*', topic: 'devices/{device}/settings', payload: { patch: id, fps: 5 }, acknowledge, ...spec })
 }
 
 async function kindOver(t: TestContext, publisher: DevicePublisher, memory: FakeMemory): Promise<DeviceKind> {

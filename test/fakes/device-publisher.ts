@@ -1,4 +1,6 @@
 /** A source with devices: what it retains, who is there, and what they answer. */
+import type { DevicePatch, DeviceSpec } from '../../daemon/patch/document.ts'
+import type { Accepted } from '../../daemon/patch/kinds.ts'
 import type { DeviceAnswer, DevicePublisher, DeviceSetting, DeviceTopic } from '../../daemon/ports.ts'
 
 export class FakePublisher implements DevicePublisher {
@@ -63,4 +65,28 @@ export class FakePublisher implements DevicePublisher {
     const payload = Buffer.from(typeof answer === 'string' ? answer : JSON.stringify(answer))
     for (const { take } of this.#listeners) await take({ source: this.source, device, payload })
   }
+}
+
+/** A device patch as the runner gets it. */
+export function acceptedSettings(
+  id: string,
+  spec: Pick<DeviceSpec, 'devices' | 'topic' | 'payload'> & Partial<DeviceSpec>,
+): Accepted<DevicePatch> {
+  const patch: DevicePatch = {
+    kind: 'device',
+    id,
+    fleet: 'f',
+    channel: 'c',
+    sequence: 1,
+    notBefore: undefined,
+    expires: 0,
+    target: { all: true, sites: [], labels: {}, gateways: [], exclude: [] },
+    requires: [],
+    supersedes: [],
+    health: { checks: [], consecutive: 1, deadlineMs: 120_000, bakeMs: 0 },
+    rollout: { stages: [], concurrency: { scope: 's', slots: 1 }, maxFailures: 0, onFailure: 'pause' },
+    window: undefined,
+    spec: { source: undefined, acknowledge: undefined, ...spec },
+  }
+  return { patch, digest: id, payload: new Uint8Array(0) }
 }

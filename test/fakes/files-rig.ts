@@ -11,6 +11,8 @@ import { SystemdUnits } from '../../adapters/host/units.ts'
 import { HttpDownloads } from '../../adapters/http/download.ts'
 import type { FilesPatch, FilesSpec } from '../../daemon/patch/document.ts'
 import type { Accepted } from '../../daemon/patch/kinds.ts'
+import type { ServiceScope } from '../services/index.ts'
+import { honest, lyingServer } from './lying-server.ts'
 
 /** Keeps one file for each unit: its state and invocation; each call is a line of `calls`. */
 const SYSTEMCTL = `#!/bin/sh
@@ -129,4 +131,31 @@ export async function back(kind: FilesKind, plan: FilesPlan): Promise<void> {
     await kind.reactivate(plan, never)
   }
   await kind.discard(plan)
+}
+
+/** The kind over a root of its own, and a server for its artifacts. */
+export interface ServedRig {
+  readonly kind: FilesKind
+  readonly root: string
+  readonly control: string
+  readonly calls: () => readonly string[]
+  readonly offer: (bytes: Buffer, more?: Partial<FilesSpec['artifacts'][number]>) => FilesSpec['artifacts'][number]
+}
+
+export async function servedRig(scope: ServiceScope, reserveBytes = 0): Promise<ServedRig> {
+  const files = new Map<string, Buffer>()
+  const server = await lyingServer((request, response, count) =>
+    honest(files.get(request.url ?? '') ?? Buffer.alloc(0))(request, response, count),
+  )
+  scope.atEnd(() => server.stop())
+  const [root, control] = [scope.folder(), scope.folder()]
+  const systemctl = fakeSystemctl(control, ['app.service'])
+  const { kind, stop } = filesKind({ root, systemctl: systemctl.path, reserveBytes })
+  scope.atEnd(stop)
+  const offer: ServedRig['offer'] = (bytes, more) => {
+    const path = `/${files.size}`
+    files.set(path, bytes)
+    return artifact(`${server.url}${path}`, bytes, more)
+  }
+  return { kind, root, control, calls: systemctl.calls, offer }
 }

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { GatewayError } from '../../daemon/errors.ts'
-import type { Acknowledge, DevicePatch, DeviceSpec } from '../../daemon/patch/document.ts'
+import type { Acknowledge, DeviceSpec } from '../../daemon/patch/document.ts'
 import { DeviceKind } from '../../daemon/patch/kinds/device.ts'
 import type { DeviceLayer } from '../../daemon/patch/kinds/device-layers.ts'
 import { globMatches } from '../../daemon/ingest/limit-classes.ts'
 import { FakeClock } from '../fakes/clock.ts'
-import { FakePublisher } from '../fakes/device-publisher.ts'
+import { acceptedSettings, FakePublisher } from '../fakes/device-publisher.ts'
 import { FakeMemory } from '../fakes/patch-memory.ts'
 
 const signal = new AbortController().signal
@@ -14,23 +14,7 @@ const silent = { debug: () => undefined, info: () => undefined, warn: () => unde
 const ACK: Acknowledge = { topic: 'devices/{device}/answer', deadlineMs: 60_000, minDone: 0.75 }
 
 function accepted(id: string, spec: Partial<DeviceSpec> = {}) {
-  const patch: DevicePatch = {
-    kind: 'device',
-    id,
-    fleet: 'f',
-    channel: 'c',
-    sequence: 1,
-    notBefore: undefined,
-    expires: 0,
-    target: { all: true, sites: [], labels: {}, gateways: [], exclude: [] },
-    requires: [],
-    supersedes: [],
-    health: { checks: [], consecutive: 1, deadlineMs: 120_000, bakeMs: 0 },
-    rollout: { stages: [], concurrency: { scope: 's', slots: 1 }, maxFailures: 0, onFailure: 'pause' },
-    window: undefined,
-    spec: { devices: 'cam-*', source: undefined, topic: 'settings/{device}', payload: { id }, acknowledge: undefined, ...spec },
-  }
-  return { patch, digest: id, payload: new Uint8Array(0) }
+  return acceptedSettings(id, { devices: 'cam-*', topic: 'settings/{device}', payload: { id }, ...spec })
 }
 
 interface Box {

@@ -3,10 +3,10 @@ import type { Clock } from '../../daemon/clock.ts'
 import type {
   Answer,
   Etcd,
-  Hint,
   KeyValue,
   Lease,
   LeaseId,
+  OnHint,
   Place,
   Query,
   Transaction,
@@ -124,15 +124,16 @@ export class EtcdClient implements Etcd {
     }
   }
 
-  watch(targets: readonly WatchTarget[], revision: number, onHint: (hint: Hint) => void): () => void {
+  watch(targets: readonly WatchTarget[], revision: number, onHint: OnHint): () => void {
     // etcd looks at a watch that begins in the past every 100 ms only, until it has caught up; on a busy cluster that is
     // every watch. A lock is handed over faster by a second one from now on. A prefix is not worth its values twice.
     const requests = targets.flatMap((target) =>
-      ('key' in target ? [revision, NOW] : [revision]).map((from) => this.#wire.watch(target, from)),
+      ('prefix' in target ? [revision] : [revision, NOW]).map((from) => this.#wire.watch(target, from)),
     )
-    const end = watchStream(this.#open(), requests, (hint) => {
+    const nameOf = (key: Buffer): string => this.#wire.name(key)
+    const end = watchStream(this.#open(), requests, nameOf, (hint, changed) => {
       if (hint === 'ended') this.#streams.delete(end)
-      onHint(hint)
+      onHint(hint, changed)
     })
     this.#streams.add(end)
     return () => {

@@ -1,17 +1,20 @@
 import type { Etcd3, ILeaseKeepAliveResponse, IWatchRequest, IWatchResponse } from 'etcd3'
-import type { Hint } from '../../daemon/patch/ports.ts'
+import type { OnHint } from '../../daemon/patch/ports.ts'
 
 type Stream = Awaited<ReturnType<Etcd3['watchClient']['watch']>>
 
 /**
  * One stream of its own for a few watches. The driver's watcher moves its revision before the replay has arrived, and
  * dies in silence after a compaction (both seen), so this is the plain stream: any event is a hint, any end is an end.
+ * Two watches of one key tell each change twice; the second time it is no hint.
  */
 export function watchStream(
   opening: Promise<Etcd3>,
   requests: readonly IWatchRequest[],
-  onHint: (hint: Hint) => void,
+  nameOf: (key: Buffer) => string,
+  onHint: OnHint,
 ): (how: 'quietly' | 'with a hint') => void {
+  const told = new Map<string, number>()
   let stream: Stream | undefined
   let isOver = false
   const end = (how: 'quietly' | 'with a hint'): void => {
@@ -27,7 +30,10 @@ export function watchStream(
     opened.on('data', ({ canceled, events }: IWatchResponse) => {
       if (isOver) return
       if (canceled) end('with a hint')
-      else if (events.length > 0) onHint('changed')
+      else if (events.length > 0) {
+        const news = newsOf(events, told, nameOf)
+        if (news.length > 0) onHint('changed', news)
+      }
     })
     for (const request of requests) opened.write(request)
   }
@@ -36,6 +42,16 @@ export function watchStream(
     .then(listen)
     .catch(() => end('with a hint')) // why, says the next read
   return end
+}
+
+function newsOf(events: IWatchResponse['events'], told: Map<string, number>, nameOf: (key: Buffer) => string): readonly string[] {
+  return events.flatMap(({ kv }) => {
+    const name = nameOf(kv.key)
+    const revision = Number(kv.mod_revision)
+    if (revision <= (told.get(name) ?? 0)) return []
+    told.set(name, revision)
+    return name
+  })
 }
 
 /** A stream that is cancelled while it can be written to counts as a failed host in the driver: all its links would go. */

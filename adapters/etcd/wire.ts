@@ -43,14 +43,22 @@ export class Wire {
   }
 
   watch(target: WatchTarget, revision: number): IWatchRequest {
-    const range =
-      'key' in target ? { key: this.key(target.key) } : { key: this.key(target.prefix), range_end: endOf(this.key(target.prefix)) }
-    return { create_request: { ...range, start_revision: revision } }
+    return { create_request: { ...this.#watched(target), start_revision: revision } }
+  }
+
+  #watched(target: WatchTarget): { key: Buffer; range_end?: Buffer } {
+    if ('key' in target) return { key: this.key(target.key) }
+    if ('prefix' in target) return { key: this.key(target.prefix), range_end: endOf(this.key(target.prefix)) }
+    return { key: this.key(target.from), range_end: Buffer.concat([this.key(target.to), Buffer.of(0)]) }
+  }
+
+  name(key: Buffer): string {
+    return key.toString('utf8').slice(this.#prefix.length)
   }
 
   entry({ key, value, create_revision, mod_revision }: IKeyValue): KeyValue {
     const createRevision = Number(create_revision)
-    return { key: key.toString('utf8').slice(this.#prefix.length), value, createRevision, modRevision: Number(mod_revision) }
+    return { key: this.name(key), value, createRevision, modRevision: Number(mod_revision) }
   }
 
   answer(response: IResponseOp): Answer {

@@ -35,6 +35,25 @@ export function entryKey(scope: string, lease: LeaseId): string {
   return scopePrefix(scope) + BigInt(lease).toString(16).padStart(16, '0')
 }
 
+/** How the hex of a lease begins: the member of etcd that granted it; what follows grows with the time. */
+const MEMBER_DIGITS = 4
+
+/**
+ * Ranges of keys that hold these entries and few others: those who stand next to each other in the queue have leases next
+ * to each other, so that one watch serves for many. Others in between cost a hint, nothing more.
+ */
+export function spansOf(entries: readonly string[]): { readonly from: string; readonly to: string }[] {
+  const spans = new Map<string, { from: string; to: string }>()
+  for (const key of entries) {
+    const name = key.slice(0, key.lastIndexOf('/') + 1 + MEMBER_DIGITS)
+    const span = spans.get(name)
+    if (span === undefined) spans.set(name, { from: key, to: key })
+    else if (key < span.from) span.from = key
+    else if (key > span.to) span.to = key
+  }
+  return [...spans.values()]
+}
+
 export function encodeOwner({ gateway, life }: LockOwner): Uint8Array {
   return Buffer.from(JSON.stringify({ gateway, life }))
 }

@@ -6,7 +6,7 @@
 import { sleep } from '../clock.ts'
 import { GatewayError, kindOf } from '../errors.ts'
 import { jittered } from './backoff.ts'
-import { encodeOwner, entryKey, removeStale, scopePrefix } from './lock-entries.ts'
+import { encodeOwner, entryKey, removeStale, scopePrefix, spansOf } from './lock-entries.ts'
 import type { LockOwner } from './lock-entries.ts'
 import type { Compare, Operation, Put, TransactionAnswer } from './ports.ts'
 import { openSession } from './session.ts'
@@ -25,6 +25,8 @@ export interface LockRequest {
   readonly slots: Slots
   readonly owner: LockOwner
   readonly ttlMs: number
+  /** The owner has taken out what its earlier lives left in the queues (`removeStale`): it is not read for that again. */
+  readonly isSwept?: boolean
 }
 
 export interface FencingToken {
@@ -74,8 +76,8 @@ interface Entry {
 }
 
 /** An attempt without an answer may have been committed: the next one, on the same lease, then finds its own entry. */
-async function enqueue(tools: Tools, { scope, owner }: LockRequest, { lease }: Session, patience: AbortSignal): Promise<Entry> {
-  await retrying(tools, patience, () => removeStale(tools, scope, owner))
+async function enqueue(tools: Tools, { scope, owner, isSwept }: LockRequest, { lease }: Session, patience: AbortSignal): Promise<Entry> {
+  if (isSwept !== true) await retrying(tools, patience, () => removeStale(tools, scope, owner))
   const key = entryKey(scope, lease)
   return retrying(tools, patience, async () => {
     const answer = await tools.etcd.transact({
@@ -89,30 +91,47 @@ async function enqueue(tools: Tools, { scope, owner }: LockRequest, { lease }: S
   })
 }
 
-/** Resolves with ownership, proven by one linearizable read of the own entry and of those before it. */
+/** So many times the slots are read of those who stand before: enough to know how many of them must still go. */
+const SIGHT = 2
+/** Times the TTL of the lock, about: a hint may have been lost. Whoever has the lock, or is near it, looks more often. */
+const LOOK_NEAR = 2
+const LOOK_FAR = 4
+
+/**
+ * Resolves with ownership, proven by one linearizable read of the own entry and of those before it. A waiter sleeps until
+ * so many of those that it saw have gone that it may be let in: each release wakes about one of them, not all.
+ */
 async function waitForTurn(tools: Tools, request: LockRequest, entry: Entry, patience: AbortSignal): Promise<void> {
   for (;;) {
     const slots = request.slots.count
-    const { revision, answers } = await look(tools, entry, patience, { prefix: scopePrefix(request.scope), slots })
+    const sight = SIGHT * Math.max(1, slots)
+    const { revision, answers } = await look(tools, entry, patience, { prefix: scopePrefix(request.scope), most: sight })
     const ahead = answers[0]?.entries ?? []
     if (ahead.length < slots) return
-    // N slots: when it is our turn, at most N - 1 of those before us are left, so one of the N next to us has gone.
-    const targets = [entry, ...ahead].map(({ key }) => ({ key }))
-    const also = (wake: () => void): (() => void) => request.slots.onChange(wake)
-    await untilChange(tools, { targets, revision: revision + 1, mostMs: jittered(request.ttlMs / 2, tools.random), also }, patience)
+    const names = new Set(ahead.map(({ key }) => key))
+    const mustGo = ahead.length - slots + 1
+    const mostMs = jittered((ahead.length < sight ? LOOK_NEAR : LOOK_FAR) * request.ttlMs, tools.random)
+    const awaited = {
+      targets: [{ key: entry.key }, ...spansOf([...names])],
+      revision: revision + 1,
+      mostMs,
+      enough: (changed: ReadonlySet<string>) => changed.has(entry.key) || [...changed].filter((key) => names.has(key)).length >= mustGo,
+      also: (wake: () => void): (() => void) => request.slots.onChange(wake),
+    }
+    await untilChange(tools, awaited, patience)
     patience.throwIfAborted()
   }
 }
 
 interface Ahead {
   readonly prefix: string
-  readonly slots: number
+  readonly most: number
 }
 
-/** Throws a `fenced` error when the own entry has gone. The answer holds the entries before it, at most `slots`. */
+/** Throws a `fenced` error when the own entry has gone. The answer holds the entries before it, the nearest ones. */
 async function look(tools: Tools, { key, create }: Entry, signal: AbortSignal, ahead?: Ahead): Promise<TransactionAnswer> {
   const query = ahead && {
-    list: { prefix: ahead.prefix, keysOnly: true, maxCreate: create - 1, youngestFirst: true, limit: Math.max(1, ahead.slots) },
+    list: { prefix: ahead.prefix, keysOnly: true, maxCreate: create - 1, youngestFirst: true, limit: ahead.most },
   }
   // etcd serves a transaction without writes linearizably, unless each of its reads says `serializable`.
   const then: readonly Operation[] = [query ?? { get: key }]
@@ -153,14 +172,14 @@ async function hold<T>(
 /** A broken lock leaves the lease alive, so no renewal tells the holder: it watches its own entry as well. */
 async function guard(tools: Tools, request: LockRequest, entry: Entry, until: AbortSignal, broken: AbortController): Promise<void> {
   while (!until.aborted) {
-    const mostMs = jittered(request.ttlMs / 2, tools.random)
+    const mostMs = jittered(LOOK_NEAR * request.ttlMs, tools.random)
     try {
       const { revision } = await look(tools, entry, until)
       await untilChange(tools, { targets: [entry], revision: revision + 1, mostMs }, until)
     } catch (error) {
       if (until.aborted) return
       if (kindOf(error) === 'fenced') return broken.abort(error)
-      await sleep(tools.clock, mostMs, until) // not let in just now: then the lease isn't renewed either, and ends the hold
+      await sleep(tools.clock, jittered(request.ttlMs / 2, tools.random), until) // not let in just now: then the lease isn't renewed either, and ends the hold
     }
   }
 }

@@ -73,10 +73,14 @@ export interface Lease {
   readonly ttlMs: number
 }
 
-export type WatchTarget = { readonly key: string } | { readonly prefix: string }
+/** `from`, `to`: all keys between these two, both included, in the order of their bytes. */
+export type WatchTarget = { readonly key: string } | { readonly prefix: string } | { readonly from: string; readonly to: string }
 
 /** `changed`: something did, look. `ended`: nothing more will come, for whatever reason. */
 export type Hint = 'changed' | 'ended'
+
+/** `changed`: the keys that did, as far as is known; each change of a key is told once. */
+export type OnHint = (hint: Hint, changed?: readonly string[]) => void
 
 /** One attempt each, with a timeout of its own; rejects with an `EtcdFailure`. Reads are linearizable. */
 export interface Etcd {
@@ -93,7 +97,7 @@ export interface Etcd {
    * Hints of changes from `revision` on. Hints may get lost (etcd #18089, #17529, #19179): whoever watches also looks
    * by itself from time to time. Never throws; `ended` comes at most once and last. Returns the end of the watch.
    */
-  watch(targets: readonly WatchTarget[], revision: number, onHint: (hint: Hint) => void): () => void
+  watch(targets: readonly WatchTarget[], revision: number, onHint: OnHint): () => void
 }
 
 /**

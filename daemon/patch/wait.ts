@@ -46,6 +46,8 @@ export interface Awaited {
   readonly revision: number
   /** Look again after this time in any case: a hint may have been lost. */
   readonly mostMs: number
+  /** Asked at each hint with all keys that changed so far: false waits on. By default any change is enough. */
+  readonly enough?: (changed: ReadonlySet<string>) => boolean
   /** One more cause to wake. Returns its end. */
   readonly also?: (wake: () => void) => () => void
 }
@@ -63,9 +65,11 @@ export function untilChange({ etcd, clock, random }: Tools, awaited: Awaited, si
     signal.addEventListener('abort', wake, { once: true })
     ends.push(clock.after(awaited.mostMs, wake))
     if (awaited.also !== undefined) ends.push(awaited.also(wake))
-    const end = etcd.watch(awaited.targets, awaited.revision, (hint) => {
-      if (hint === 'changed') wake()
-      else ends.push(clock.after(backoffMs(0, AFTER_ENDED_MS, AFTER_ENDED_MS, random), wake))
+    const changed = new Set<string>()
+    const end = etcd.watch(awaited.targets, awaited.revision, (hint, keys = []) => {
+      for (const key of keys) changed.add(key)
+      if (hint === 'changed') return awaited.enough?.(changed) === false ? undefined : wake()
+      ends.push(clock.after(backoffMs(0, AFTER_ENDED_MS, AFTER_ENDED_MS, random), wake))
     })
     ends.push(end)
   })

@@ -141,6 +141,21 @@ function suite(subjectNow: () => Subject): void {
     assert.deepEqual(hints, before)
     assert.equal(hints.other, 0)
   })
+
+  it('tells each change once, with its key, of a range with both of its ends', async () => {
+    const { etcd } = subjectNow()
+    const { revision } = await etcd.transact({ compare: [], then: [put('f/1')] })
+    const told: string[] = []
+    const targets = [{ from: 'f/2', to: 'f/4' }, { key: 'f/6' }]
+    const end = etcd.watch(targets, revision + 1, (_, changed = []) => told.push(...changed))
+    await sleep(200) // both of the watches that the adapter opens for each target are on their way
+    for (const name of ['f/1', 'f/2', 'f/3', 'f/4', 'f/40', 'f/5', 'f/6']) await set(name)
+    await etcd.transact({ compare: [], then: [{ delete: 'f/3' }] })
+    while (told.length < 5) await sleep(10)
+    await sleep(300)
+    end()
+    assert.deepEqual(told.sort(), ['f/2', 'f/3', 'f/3', 'f/4', 'f/6'])
+  })
 }
 
 describe('etcd in memory, as the port of the patch path', { timeout: 120_000 }, () => {

@@ -8,10 +8,10 @@ import type {
   Answer,
   Compare,
   Etcd,
-  Hint,
   KeyValue,
   Lease,
   LeaseId,
+  OnHint,
   Operation,
   Place,
   Query,
@@ -37,7 +37,7 @@ interface Stored extends KeyValue {
 
 interface Watch {
   readonly targets: readonly WatchTarget[]
-  readonly onHint: (hint: Hint) => void
+  readonly onHint: OnHint
 }
 
 export class FakeEtcd implements Etcd {
@@ -97,12 +97,16 @@ export class FakeEtcd implements Etcd {
     return this.#call('revokeLease', () => this.expire(id))
   }
 
-  watch(targets: readonly WatchTarget[], revision: number, onHint: (hint: Hint) => void): () => void {
+  watch(targets: readonly WatchTarget[], revision: number, onHint: OnHint): () => void {
     const watch = { targets, onHint }
     this.#watches.add(watch)
     queueMicrotask(() => {
       if (revision <= this.#compacted) this.#end(watch)
-      else if (this.events.some((event) => event.revision >= revision && matches(targets, event.key))) this.#hint(watch)
+      else
+        this.#hint(
+          watch,
+          this.events.filter((event) => event.revision >= revision),
+        )
     })
     return () => void this.#watches.delete(watch)
   }
@@ -166,7 +170,7 @@ export class FakeEtcd implements Etcd {
     const answers = operations.map((operation) => this.#carryOut(operation, revision))
     const events = this.events.slice(first)
     if (events.length > 0) this.revision = revision
-    for (const watch of [...this.#watches]) if (events.some(({ key }) => matches(watch.targets, key))) this.#hint(watch)
+    for (const watch of [...this.#watches]) this.#hint(watch, events)
     return answers
   }
 
@@ -208,8 +212,9 @@ export class FakeEtcd implements Etcd {
     return true
   }
 
-  #hint({ onHint }: Watch): void {
-    if (!this.areHintsLost) queueMicrotask(() => onHint('changed'))
+  #hint({ targets, onHint }: Watch, events: readonly FakeEvent[]): void {
+    const changed = events.map(({ key }) => key).filter((key) => matches(targets, key))
+    if (changed.length > 0 && !this.areHintsLost) queueMicrotask(() => onHint('changed', changed))
   }
 
   #end(watch: Watch): void {
@@ -222,7 +227,10 @@ function answer(entries: readonly KeyValue[]): Answer {
 }
 
 function matches(targets: readonly WatchTarget[], key: string): boolean {
-  return targets.some((target) => ('key' in target ? target.key === key : key.startsWith(target.prefix)))
+  return targets.some((target) => {
+    if ('key' in target) return target.key === key
+    return 'prefix' in target ? key.startsWith(target.prefix) : target.from <= key && key <= target.to
+  })
 }
 
 function unavailable(): EtcdFailure {

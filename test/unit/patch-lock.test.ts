@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import fc from 'fast-check'
 import { kindOf } from '../../daemon/errors.ts'
-import { entryKey, listLocks, scopePrefix } from '../../daemon/patch/lock-entries.ts'
+import { entryKey, listLocks, scopePrefix, spansOf } from '../../daemon/patch/lock-entries.ts'
 import { withLease } from '../../daemon/patch/lock.ts'
 import type { FencingToken, Work } from '../../daemon/patch/lock.ts'
 import { FakeClock, FakeRandom } from '../fakes/clock.ts'
@@ -45,6 +45,10 @@ class Bench {
       this.clock.advance(stepMs)
       await turn()
     }
+  }
+
+  wait(ms: number): Promise<void> {
+    return new Promise((resolve) => this.clock.after(ms, resolve))
   }
 
   /** Until all have ended; a contender that never ends is a failure of the test. */
@@ -126,6 +130,29 @@ describe('the lock', () => {
     )
   })
 
+  for (const slots of [1, 5, 50]) {
+    it(`asks etcd as often for each box, however many wait, with ${slots} slots`, async () => {
+      const bench = new Bench(11, slots)
+      let calls = 0
+      bench.etcd.verdict = (call) => {
+        if (call === 'transact' || call === 'list') calls += 1
+        return 'pass'
+      }
+      const boxes = 200
+      for (let index = 0; index < boxes; index++) {
+        // So that many releases come one by one, and in another order than the entries.
+        bench.contend(index, async () => {
+          await bench.wait(200 + ((index * 7) % 13) * 300)
+          return { value: undefined }
+        })
+      }
+      await bench.finish()
+      assert.deepEqual(judge(bench.etcd.events, SCOPE, slots).violations, [])
+      // A sweep, an entry, the looks of a waiter and of a holder, and a release.
+      assert.ok(calls / boxes < 12, `${calls / boxes} calls for each box`)
+    })
+  }
+
   it('patch path 8: a failed work leaves the queue to the next, and says what failed', async () => {
     const bench = new Bench(1, 1)
     bench.contend(0, () => Promise.reject(new Error('the patch is bad')))
@@ -177,6 +204,15 @@ describe('the names of locks', () => {
         () => scopePrefix(name),
         (error) => kindOf(error) === 'rejected',
       )
+  })
+
+  it('span ranges that hold them all, one for each member that granted leases', () => {
+    const names = ['70e2aaaaaaaaaa01', '70e2aaaaaaaaaa09', '3c11aaaaaaaaaa07', '70e2aaaaaaaaaa05'].map((hex) => `locks/a/${hex}`)
+    assert.deepEqual(spansOf(names), [
+      { from: 'locks/a/70e2aaaaaaaaaa01', to: 'locks/a/70e2aaaaaaaaaa09' },
+      { from: 'locks/a/3c11aaaaaaaaaa07', to: 'locks/a/3c11aaaaaaaaaa07' },
+    ])
+    assert.deepEqual(spansOf([]), [])
   })
 
   it('hold the lease in hex, of which there are 64 bits', () => {

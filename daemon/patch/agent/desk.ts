@@ -5,6 +5,7 @@ import { backoffMs, jittered } from '../backoff.ts'
 import { removeStale } from '../lock-entries.ts'
 import type { LockOwner } from '../lock-entries.ts'
 import type { View } from '../mirror.ts'
+import type { KeyValue } from '../ports.ts'
 import { ALIVE_EVERY_MS, keys } from '../records.ts'
 import type { AgentPorts } from './agent.ts'
 import { decide, waiting } from './eligibility.ts'
@@ -112,14 +113,14 @@ export class Desk {
   async again({ do: what, candidate: { id } }: Action): Promise<Action | undefined> {
     const view = this.view
     if (view === undefined) return undefined
-    const own = [keys.control(id), keys.spec(id)]
-    const { answers } = await this.#ports.tools.etcd.transact({ compare: [], then: own.map((key) => ({ get: key })) })
+    const [control, spec] = [keys.control(id), keys.spec(id)]
+    const known = view.entries.get(spec)
+    // A spec may be large: it is read again only if it is another one.
+    const news = { list: { prefix: spec, minMod: (known?.modRevision ?? 0) + 1 } }
+    const { answers } = await this.#ports.tools.etcd.transact({ compare: [], then: [{ get: control }, news] })
     const entries = new Map(view.entries)
-    for (const [index, key] of own.entries()) {
-      const entry = answers[index]?.entries[0]
-      if (entry === undefined) entries.delete(key)
-      else entries.set(key, entry)
-    }
+    replace(entries, control, answers[0]?.entries[0])
+    replace(entries, spec, answers[1]?.entries[0] ?? (answers[1]?.count === 0 ? undefined : known))
     await this.rollouts.look(id)
     this.wrote()
     const { decided } = await this.look({ ...view, entries })
@@ -182,4 +183,9 @@ export class Desk {
     if (!tools.clock.wallTrusted() || nowMs < this.own.timeFloorMs + TIME_STEP_MS) return
     await memory.write({ 'time/floor': nowMs }).catch((error: unknown) => log.debug({ err: messageOf(error) }, 'the time was not kept'))
   }
+}
+
+function replace(entries: Map<string, KeyValue>, key: string, entry: KeyValue | undefined): void {
+  if (entry === undefined) entries.delete(key)
+  else entries.set(key, entry)
 }

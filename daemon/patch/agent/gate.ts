@@ -62,7 +62,7 @@ const GATE_LOOKS = 5
  */
 export function takeTurn(ports: GatePorts, turn: Turn, stop: AbortSignal): Promise<Outcome | undefined> {
   const { scope, slots } = turn.patch.rollout.concurrency
-  const request = { scope, slots: { count: slots, onChange: () => () => undefined }, owner: ports.owner, ttlMs: turn.ttlMs }
+  const request = { scope, slots: { count: slots, onChange: () => () => undefined }, owner: ports.owner, ttlMs: turn.ttlMs, isSwept: true }
   return withLease(ports.tools, request, stop, async (token, signal) => {
     const start = await passGate(ports, turn, token, signal)
     if (start === undefined) return { value: undefined }
@@ -90,17 +90,25 @@ async function passGate(ports: GatePorts, turn: Turn, token: FencingToken, signa
 /** Open markers of other boxes whose token no longer stands in the queue. The lock is kept: nobody else starts either. */
 async function untilNothingIsOpen({ tools, gateway, ttlMs }: GatePorts, scope: string, signal: AbortSignal): Promise<void> {
   for (;;) {
-    const then = [{ list: { prefix: keys.open(scope) } }, { list: { prefix: scopePrefix(scope), keysOnly: true } }]
-    const { revision, answers } = await retrying(tools, signal, () => tools.etcd.transact({ compare: [], then }))
-    const alive = new Set(answers[1]?.entries.map(({ createRevision }) => createRevision))
-    const open = (answers[0]?.entries ?? []).filter(
-      (marker) => marker.key !== keys.openBy(scope, gateway) && !alive.has(markerToken(marker)),
-    )
-    if (open.length === 0) return
+    const { revision, entries } = await retrying(tools, signal, () => tools.etcd.list({ prefix: keys.open(scope) }))
+    const markers = entries.filter(({ key }) => key !== keys.openBy(scope, gateway))
+    if (await areAlive(tools, scope, markers.map(markerToken), signal)) return
     const awaited = { targets: [{ prefix: keys.open(scope) }], revision: revision + 1, mostMs: jittered(ttlMs, tools.random) }
     await untilChange(tools, awaited, signal)
     signal.throwIfAborted()
   }
+}
+
+/**
+ * Whether each of these tokens stands in the queue. It may be a long one; but whoever began was let in, so only few stand
+ * before the youngest of them. One that went since the markers were read took its marker along: the next look tells.
+ */
+async function areAlive(tools: Tools, scope: string, tokens: readonly number[], signal: AbortSignal): Promise<boolean> {
+  if (tokens.length === 0) return true
+  const query = { prefix: scopePrefix(scope), keysOnly: true, maxCreate: Math.max(...tokens) }
+  const { entries } = await retrying(tools, signal, () => tools.etcd.list(query))
+  const alive = new Set(entries.map(({ createRevision }) => createRevision))
+  return tokens.every((token) => alive.has(token))
 }
 
 /**

@@ -40,6 +40,8 @@ export class Desk {
   view: View | undefined
   own: Own = NOTHING
   why: ReadonlyMap<string, Why> = new Map()
+  /** etcd's revision of the view that was looked at last. */
+  #lookedAt = 0
   /** Of the last look. */
   candidates: readonly Candidate[] = []
   /** Monotonic ms when `alive` is due. */
@@ -98,7 +100,9 @@ export class Desk {
 
   async look(view: View): Promise<Looked> {
     const { tools, reader, windows } = this.#ports
-    await this.rollouts.refresh(idsOf(view.entries, this.own))
+    if (view.revision !== this.#lookedAt) this.rollouts.lookAgain()
+    this.#lookedAt = view.revision
+    await this.rollouts.refresh(idsOf(view.entries, this.own), tools.clock.monotonicMs())
     const results = (this.#results ??= await readResults(this.#telling))
     const clock = { wallMs: tools.clock.wallMs(), trusted: tools.clock.wallTrusted(), floorMs: this.own.timeFloorMs }
     const sources = { box: this.#ports.box(), reader, own: this.own, results, rollouts: this.rollouts, clock }

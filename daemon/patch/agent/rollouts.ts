@@ -14,6 +14,8 @@ export interface RolloutSeen {
   readonly mod: number
 }
 
+/** With an open watch that says nothing: a hint may have been lost, and what is not watched may have changed. */
+const LOOK_MS = 15 * 60_000
 /** At most so many keys are watched; the others are seen at the next look. */
 const WATCHED_MAX = 16
 /** etcd refuses more than 128 operations in one transaction. */
@@ -32,6 +34,8 @@ export class Rollouts {
   #known = new Set<string>()
   #seen: (Place & { readonly count: number }) | undefined
   #watched = ''
+  /** Monotonic ms: up to then a watch without a hint is believed. */
+  #freshUntilMs = 0
   #endWatch: (() => void) | undefined
 
   readonly #onEnded: () => void
@@ -56,8 +60,23 @@ export class Rollouts {
     return this.#began.get(patch)
   }
 
-  /** Brings these patches up to date. Rejects with an `EtcdFailure`. */
-  async refresh(patches: ReadonlySet<string>): Promise<void> {
+  /**
+   * Brings these patches up to date: asks for nothing while the watch is silent, since every `alive` of each box would
+   * cost twice. Whoever starts on it compares it (`gate.ts`). Rejects with an `EtcdFailure`.
+   */
+  async refresh(patches: ReadonlySet<string>, nowMs: number): Promise<void> {
+    const isHeard = this.#endWatch !== undefined || patches.size === 0
+    if (isHeard && nowMs < this.#freshUntilMs && [...patches].every((patch) => this.#known.has(patch))) return
+    this.#freshUntilMs = nowMs + LOOK_MS // not later: a hint that comes meanwhile takes it away
+    try {
+      await this.#bring(patches)
+    } catch (error) {
+      this.lookAgain()
+      throw error
+    }
+  }
+
+  async #bring(patches: ReadonlySet<string>): Promise<void> {
     const stale = await this.#stale(patches)
     for (let first = 0; first < stale.length; first += READ_AT_ONCE) await this.#readStates(stale.slice(first, first + READ_AT_ONCE))
     this.#known = new Set(patches)
@@ -70,6 +89,7 @@ export class Rollouts {
     this.#forgetCohorts()
     this.#known = new Set()
     this.#seen = undefined
+    this.lookAgain()
     this.unwatch()
   }
 
@@ -82,6 +102,7 @@ export class Rollouts {
     if (targets.length === 0 || this.#seen === undefined) return
     this.#watched = wanted
     const heard = (hint: Hint): void => {
+      this.lookAgain()
       if (hint === 'ended') {
         this.#endWatch = undefined
         this.#onEnded()
@@ -89,6 +110,11 @@ export class Rollouts {
       onHint()
     }
     this.#endWatch = this.#etcd.watch(targets, this.#seen.revision + 1, heard)
+  }
+
+  /** The next `refresh` asks etcd, whatever the watch says. */
+  lookAgain(): void {
+    this.#freshUntilMs = 0
   }
 
   unwatch(): void {

@@ -25,7 +25,7 @@ class Scene {
   }
 
   async write(phase: 'running' | 'completed'): Promise<void> {
-    await this.etcd.transact({ compare: [], then: [{ put: keys.rolloutState('p'), value: encode(stateOf(phase, 0)) }] })
+    await this.etcd.transact({ compare: [], then: [{ put: keys.rolloutState('p'), value: encode(stateOf(phase, -1)) }] })
     await turn()
   }
 

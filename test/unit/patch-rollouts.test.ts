@@ -82,4 +82,18 @@ describe('what a box asks about rollouts', () => {
     scene.etcd.verdict = pass
     assert.ok((await scene.refresh('p', 'q')) > 0)
   })
+
+  it('is a changed state again, when the look told of it and the answer with the state was lost', async () => {
+    const scene = new Scene()
+    await scene.write('running')
+    await scene.refresh('p')
+    await scene.write('completed')
+    const pass = scene.etcd.verdict
+    let asked = 0
+    scene.etcd.verdict = () => (++asked === 2 ? 'lost-request' : 'pass')
+    await assert.rejects(scene.refresh('p'))
+    scene.etcd.verdict = pass
+    await scene.refresh('p')
+    assert.equal(scene.phase, 'completed')
+  })
 })

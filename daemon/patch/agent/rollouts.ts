@@ -14,6 +14,8 @@ export interface RolloutSeen {
   readonly mod: number
 }
 
+type Seen = Place & { readonly count: number }
+
 /** With an open watch that says nothing: a hint may have been lost, and what is not watched may have changed. */
 const LOOK_MS = 15 * 60_000
 /** At most so many keys are watched; the others are seen at the next look. */
@@ -32,7 +34,7 @@ export class Rollouts {
   /** Cohorts that were read: `<patch>/<stage>`. */
   readonly #read = new Set<string>()
   #known = new Set<string>()
-  #seen: (Place & { readonly count: number }) | undefined
+  #seen: Seen | undefined
   #watched = ''
   /** Monotonic ms: up to then a watch without a hint is believed. */
   #freshUntilMs = 0
@@ -77,8 +79,9 @@ export class Rollouts {
   }
 
   async #bring(patches: ReadonlySet<string>): Promise<void> {
-    const stale = await this.#stale(patches)
+    const { stale, seen } = await this.#stale(patches)
     for (let first = 0; first < stale.length; first += READ_AT_ONCE) await this.#readStates(stale.slice(first, first + READ_AT_ONCE))
+    this.#seen = seen // not before they were read: what changed up to there would not be looked at again
     this.#known = new Set(patches)
     for (const patch of patches) await this.#readCohorts(patch)
   }
@@ -136,21 +139,21 @@ export class Rollouts {
   }
 
   /** Whose states must be read: the new ones, and those that changed. A deletion shows in the count: then all. */
-  async #stale(patches: ReadonlySet<string>): Promise<string[]> {
+  async #stale(patches: ReadonlySet<string>): Promise<{ readonly stale: readonly string[]; readonly seen: Seen }> {
     const before = this.#seen
     const found = await this.#etcd.list({
       prefix: keys.rollouts,
       keysOnly: true,
       ...(before !== undefined && { minMod: before.revision + 1 }),
     })
-    this.#seen = { clusterId: found.clusterId, revision: found.revision, count: found.count }
+    const seen = { clusterId: found.clusterId, revision: found.revision, count: found.count }
     const created = found.entries.filter(({ createRevision }) => createRevision > (before?.revision ?? 0)).length
     if (before === undefined || rewrittenSince(before, found) !== undefined || before.count + created !== found.count) {
       this.#forgetCohorts()
-      return [...patches]
+      return { stale: [...patches], seen }
     }
     const changed = new Set(found.entries.map(({ key }) => key.split('/')[1]))
-    return [...patches].filter((patch) => changed.has(patch) || !this.#known.has(patch))
+    return { stale: [...patches].filter((patch) => changed.has(patch) || !this.#known.has(patch)), seen }
   }
 
   async #readStates(patches: readonly string[]): Promise<void> {

@@ -151,10 +151,23 @@ function controlled(_: Trusted, { control }: AdmitContext): Verdict | undefined 
   return { verdict: control.state === 'paused' ? 'waits' : 'over', reason: control.reason }
 }
 
-function required({ patch }: Trusted, { applied }: AdmitContext): Verdict | undefined {
-  const missing = patch.requires.filter((id) => !applied.has(id))
+function required({ patch }: Trusted, { applied, others }: AdmitContext): Verdict | undefined {
+  const missing = patch.requires.filter((id) => !stands(id, applied, others))
   if (missing.length === 0) return undefined
   return { verdict: 'waits', reason: `it requires ${missing.join(', ')}, not applied here yet`, requires: missing }
+}
+
+/** It is applied here, or what superseded it is: a box that came later has never had the first one. */
+function stands(id: string, applied: AdmitContext['applied'], others: readonly Other[], behind: readonly string[] = []): boolean {
+  if (applied.has(id)) return true
+  const before = others.find((other) => other.patch.id === id)?.patch
+  return others.some(
+    ({ patch }) =>
+      patch.supersedes.includes(id) &&
+      patch.channel === (before?.channel ?? patch.channel) &&
+      !behind.includes(patch.id) &&
+      stands(patch.id, applied, others, [...behind, id]),
+  )
 }
 
 function time({ patch }: Trusted, { clock, rollout }: AdmitContext): Verdict | undefined {

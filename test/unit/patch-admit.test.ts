@@ -192,6 +192,20 @@ test('denied, control, requires, supersedes, already here', () => {
   expect(admit(spec, context({ control: { ...active, state: 'cancelled', reason: 'it was cancelled' } })), 'over', /cancelled/)
   expect(admit(trusted({ requires: ['p0'] }), context()), 'waits', /requires p0/)
   expect(admit(trusted({ requires: ['p0'] }), context({ applied: new Map([['p0', 'x']]) })), 'eligible')
+  const p2 = trusted({ id: 'p2', sequence: 43, supersedes: ['p0'] }).patch
+  const p3 = trusted({ id: 'p3', sequence: 44, supersedes: ['p2'] }).patch
+  const later = {
+    others: [
+      { patch: p2, phase: 'gone' },
+      { patch: p3, phase: 'completed' },
+    ],
+  } as const
+  const needy = trusted({ requires: ['p0'] })
+  expect(admit(needy, context(later)), 'waits', /requires p0/)
+  expect(admit(needy, context({ ...later, applied: new Map([['p3', 'x']]) })), 'eligible')
+  expect(admit(needy, context({ others: [{ patch: p2, phase: 'completed' }], applied: new Map([['p3', 'x']]) })), 'waits', /requires p0/)
+  const p0 = { patch: trusted({ id: 'p0', sequence: 1, channel: 'x' }).patch, phase: 'completed' } as const
+  expect(admit(needy, context({ others: [p0, ...later.others], applied: new Map([['p3', 'x']]) })), 'waits', /requires p0/)
   expect(admit(spec, context({ applied: new Map([['p1', spec.digest]]) })), 'over', /in force here/)
   expect(admit(spec, context({ applied: new Map([['p1', 'x']]) })), 'refused', /another patch with this id/)
   const by = trusted({ id: 'p2', sequence: 43, supersedes: ['p1'] }).patch

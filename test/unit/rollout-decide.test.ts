@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { countsOf, gateOf } from '../../daemon/patch/rollout/counts.ts'
+import type { RolloutPhase } from '../../daemon/patch/records.ts'
 import { decide } from '../../daemon/patch/rollout/decide.ts'
 import type { Move } from '../../daemon/patch/rollout/decide.ts'
 import { rolloutOverview } from '../../daemon/patch/rollout/overview.ts'
@@ -56,6 +57,16 @@ describe('a rollout begins', () => {
     const requires = { patch: { requires: ['o'] }, boxes: [box('a')] }
     assert.match(next(requires)?.because ?? '', /requires o, which is not known/)
     assert.equal(next({ ...requires, others: [other({ phase: 'completed', channel: 'x' })] })?.phase, 'running')
+  })
+
+  it('after what superseded the patch that it requires, once that is completed', () => {
+    const requires = { patch: { requires: ['o'] }, boxes: [box('a')] }
+    const gone = other({ phase: 'superseded', channel: 'x' })
+    const next1 = other({ id: 'o2', phase: 'superseded', channel: 'x', supersedes: ['o'] })
+    const next2 = (phase: RolloutPhase, channel = 'x') => other({ id: 'o3', phase, channel, supersedes: ['o2'] })
+    assert.match(next({ ...requires, others: [gone, next1, next2('running')] })?.because ?? '', /requires o, which is superseded/)
+    assert.match(next({ ...requires, others: [gone, next1, next2('completed', 'y')] })?.because ?? '', /requires o, which is superseded/)
+    assert.equal(next({ ...requires, others: [gone, next1, next2('completed')] })?.phase, 'running')
   })
 
   it('one at a time in a channel, unless it supersedes the other', () => {

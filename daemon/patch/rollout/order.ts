@@ -18,10 +18,24 @@ export function hindrance(view: GoodView): string | undefined {
   if (patch.notBefore !== undefined && view.facts.nowMs < patch.notBefore) {
     return `it is not to begin before ${new Date(patch.notBefore).toISOString()}`
   }
-  const required = patch.requires.find((id) => view.others.get(id)?.phase !== 'completed')
+  const required = patch.requires.find((id) => !isDone(id, view.others))
   if (required !== undefined) return `it requires ${required}, which is ${view.others.get(required)?.phase ?? 'not known'}`
   const other = [...view.others.values()].find((one) => isInTheWay(view, one))
   return other && `${other.id} of the same channel is ${other.phase} and comes first`
+}
+
+/** It was completed, or what superseded it was: its own place stays taken. */
+function isDone(id: string, others: GoodView['others'], behind: readonly string[] = []): boolean {
+  const one = others.get(id)
+  if (one?.phase === 'completed') return true
+  return [...others.values()].some(
+    (other) =>
+      other.supersedes.includes(id) &&
+      // Without its document a rollout's channel is not known.
+      other.channel === (one?.channel || other.channel) &&
+      !behind.includes(other.id) &&
+      isDone(other.id, others, [...behind, id]),
+  )
 }
 
 /** One rollout at a time in a channel; what this patch supersedes gives way. */

@@ -2,7 +2,8 @@ import { chmod, rm } from 'node:fs/promises'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Component } from '../../daemon/component.ts'
 import { GatewayError, messageOf } from '../../daemon/errors.ts'
-import type { Log, Reply, Route } from '../../daemon/ports.ts'
+import type { Log, Route, StreamReply } from '../../daemon/ports.ts'
+import { bodyOf, send, sendPieces } from './answer.ts'
 
 /** An `import` of it would also load Node's HTTP/2 and its fetch, which nobody needs here: 5 MB. */
 const { createServer } = process.getBuiltinModule('node:http')
@@ -13,13 +14,18 @@ export type Listen = { readonly socketPath: string } | { readonly host: string; 
 /** The kernel's limit for a unix socket's path (`sun_path`), less the terminator. */
 const SOCKET_PATH_BYTES_MAX = 107
 const CONNECTIONS_MAX = 64
+/** Fewer than the connections: somebody with a question gets an answer though all streams are taken. */
+const STREAMS_MAX = 40
 
-/** A small HTTP endpoint: the control socket and the metrics port are two of them. Routes take no body. */
+/** A small HTTP endpoint: the control socket and the metrics port are two of them. */
 export class HttpEndpoint implements Component {
   readonly name: string
   readonly #listen: Listen
   readonly #routes: readonly CompiledRoute[]
   readonly #log: Log
+  /** One for each answer that is under way. */
+  readonly #answering = new Set<AbortController>()
+  #streams = 0
   #server: Server | undefined
 
   constructor(name: string, listen: Listen, routes: readonly Route[], log: Log) {
@@ -57,21 +63,55 @@ export class HttpEndpoint implements Component {
     const server = this.#server
     this.#server = undefined
     if (server === undefined) return
+    for (const under of this.#answering) under.abort()
     server.closeAllConnections()
     await new Promise<void>((resolve) => server.close(() => resolve()))
     if ('socketPath' in this.#listen) await rm(this.#listen.socketPath, { force: true })
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? '/', 'http://localhost')
-    const match = find(this.#routes, request.method ?? 'GET', url.pathname)
-    request.resume()
-    if (match === undefined) return send(response, { status: 404, body: { error: `nothing at ${request.method} ${url.pathname}` } })
+    const under = new AbortController()
+    this.#answering.add(under)
+    response.once('close', () => under.abort())
     try {
-      send(response, await match.route.run({ params: match.params, query: url.searchParams }))
+      await this.#route(request, response, under.signal)
     } catch (error) {
-      this.#log.error({ path: url.pathname, err: messageOf(error) }, 'a request failed')
-      send(response, { status: 500, body: { error: messageOf(error) } })
+      const level = under.signal.aborted ? 'debug' : 'error'
+      this.#log[level]({ path: request.url, err: messageOf(error) }, 'a request failed')
+      if (response.headersSent) response.destroy()
+      else send(response, { status: 500, body: { error: messageOf(error) } })
+    } finally {
+      this.#answering.delete(under)
+      under.abort()
+    }
+  }
+
+  async #route(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
+    const url = URL.parse(request.url ?? '/', 'http://localhost')
+    const match = url === null ? undefined : find(this.#routes, request.method ?? 'GET', url.pathname)
+    if (url === null || match === undefined) {
+      request.resume()
+      return send(response, { status: 404, body: { error: `nothing at ${request.method} ${url?.pathname ?? request.url}` } })
+    }
+    const body = await bodyOf(request, match.route.bodyBytesMax)
+    if (body === undefined)
+      return send(response, { status: 413, headers: { connection: 'close' }, body: { error: 'the request is too long' } })
+    const headers = request.headers as Record<string, string | undefined>
+    const address = request.socket.remoteAddress ?? ''
+    const reply = await match.route.run({ params: match.params, query: url.searchParams, headers, address, body, signal })
+    return 'stream' in reply ? this.#stream(response, reply, signal) : send(response, reply)
+  }
+
+  async #stream(response: ServerResponse, reply: StreamReply, signal: AbortSignal): Promise<void> {
+    if (this.#streams >= STREAMS_MAX) {
+      const remedy = 'end some of those that are open'
+      return send(response, { status: 503, body: { error: `${STREAMS_MAX} answers flow already, no more at once`, remedy } })
+    }
+    this.#streams += 1
+    try {
+      await sendPieces(response, reply, signal)
+    } finally {
+      this.#streams -= 1
     }
   }
 }
@@ -99,16 +139,6 @@ function paramsOf(pattern: readonly string[], parts: readonly string[]): Record<
     else if (name !== part) return undefined
   }
   return params
-}
-
-function send(response: ServerResponse, reply: Reply): void {
-  const text = typeof reply.body === 'string'
-  const body = text ? reply.body : JSON.stringify(reply.body)
-  response.writeHead(reply.status, {
-    'content-type': text ? 'text/plain; version=0.0.4; charset=utf-8' : 'application/json',
-    'cache-control': 'no-store',
-  })
-  response.end(body)
 }
 
 function checkSocketPath(path: string): void {

@@ -12,18 +12,47 @@ export interface RouteRequest {
   /** Values of the `:name` parts of the path. */
   readonly params: Readonly<Record<string, string>>
   readonly query: URLSearchParams
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string | undefined>>
+  /** The peer's; empty on a unix socket. */
+  readonly address: string
+  /** Empty unless the route names `bodyBytesMax`. */
+  readonly body: string
+  /** Aborted when the client has gone, the answer is over or the endpoint stops: what waits for a stream's next piece must end. */
+  readonly signal: AbortSignal
 }
 
-/** A JSON or plain-text answer; anything else that a route returns is sent as JSON with status 200. */
-export interface Reply {
+interface Heading {
   readonly status: number
-  readonly body: string | object
+  readonly headers?: Readonly<Record<string, string | readonly string[]>>
+  /** Else JSON for an object, plain text for a string. */
+  readonly contentType?: string
 }
+
+/** Sent whole. Bytes need a content type. */
+export interface WholeReply extends Heading {
+  readonly body: string | object | Uint8Array
+}
+
+/**
+ * Sent piece by piece, as fast as the client takes it: the next piece is asked for when the last one has gone. `return`
+ * is called when the client goes away. What throws midway cuts the connection, so that nobody takes the part for all.
+ */
+export interface StreamReply extends Heading {
+  readonly stream: AsyncIterable<string | Uint8Array>
+  readonly contentType: string
+  /** A client that takes nothing for so long is dropped. */
+  readonly stallMs?: number
+}
+
+export type Reply = WholeReply | StreamReply
 
 export interface Route {
   readonly method: 'GET' | 'POST'
   /** `/dead-letters/:id/retry` */
   readonly path: string
+  /** A longer body is refused; without it a body is left unread. */
+  readonly bodyBytesMax?: number
   run(request: RouteRequest): Promise<Reply> | Reply
 }
 

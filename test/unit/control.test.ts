@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
+import { Agent, request } from 'undici'
 import { ControlClient } from '../../adapters/control/client.ts'
 import { HttpEndpoint } from '../../adapters/control/server.ts'
 import { GatewayError } from '../../daemon/errors.ts'
@@ -16,8 +20,48 @@ const routes: readonly Route[] = [
     path: '/dead-letters/:id/drop',
     run: ({ params, query }) => ({ status: 200, body: { id: params['id'], why: query.get('why') } }),
   },
+  {
+    method: 'POST',
+    path: '/echo',
+    bodyBytesMax: 100,
+    run: ({ body, headers }) => ({ status: 200, body: { body, type: headers['content-type'] } }),
+  },
+  { method: 'GET', path: '/ticks', run: ({ signal }) => ({ status: 200, contentType: 'text/plain', stream: ticks(signal) }) },
+  { method: 'GET', path: '/flood', run: () => ({ status: 200, contentType: 'application/octet-stream', stream: flood(), stallMs: 300 }) },
+  { method: 'GET', path: '/broken', run: () => ({ status: 200, contentType: 'text/plain', stream: broken() }) },
   { method: 'GET', path: '/fault', run: () => Promise.reject(new Error('the ledger could not be read')) },
 ]
+
+let ended = 0
+let sent = 0
+
+async function* ticks(signal: AbortSignal): AsyncGenerator<string> {
+  try {
+    for (let tick = 1; !signal.aborted; tick += 1) {
+      yield `tick ${tick}\nhalf of `
+      await setTimeout(5, undefined, { signal }).catch(() => undefined)
+    }
+  } finally {
+    ended += 1
+  }
+}
+
+async function* flood(): AsyncGenerator<Uint8Array> {
+  try {
+    for (; ; sent += 1) yield new Uint8Array(65_536)
+  } finally {
+    ended += 1
+  }
+}
+
+async function* broken(): AsyncGenerator<string> {
+  yield 'one\n'
+  throw new Error('the disk has gone')
+}
+
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await setTimeout(5)
+}
 
 describe('the control socket', () => {
   let dir = ''
@@ -26,6 +70,8 @@ describe('the control socket', () => {
   let client: ControlClient
 
   beforeEach(async () => {
+    ended = 0
+    sent = 0
     dir = await mkdtemp(join(tmpdir(), 'edge-control-'))
     socketPath = join(dir, 'control.sock')
     endpoint = new HttpEndpoint('control', { socketPath }, routes, silent)
@@ -73,6 +119,72 @@ describe('the control socket', () => {
   it('refuses a path that the kernel would cut off', async () => {
     const long = new HttpEndpoint('control', { socketPath: join(dir, 'x'.repeat(120)) }, routes, silent)
     await assert.rejects(long.start(), /longer than 107 bytes/)
+  })
+
+  it('sends the pieces of an answer as they come, in lines, and ends it when the client goes', async () => {
+    await endpoint.start()
+    const lines: string[] = []
+    for await (const line of client.stream('/ticks')) if (lines.push(line) === 3) break
+    assert.deepEqual(lines, ['tick 1', 'half of tick 2', 'half of tick 3'])
+    await until(() => ended === 1)
+  })
+
+  it('ends open answers when it stops, and says so to the client', async () => {
+    await endpoint.start()
+    const read = async (): Promise<void> => {
+      for await (const line of client.stream('/ticks')) if (line === 'tick 1') void endpoint.stop()
+    }
+    await assert.rejects(read(), (error) => error instanceof GatewayError && error.kind === 'transient' && /broke off/.test(error.message))
+    await until(() => ended === 1)
+  })
+
+  it('lets nobody take a part for the whole', async () => {
+    await endpoint.start()
+    const lines = client.stream('/broken')
+    assert.equal((await lines.next()).value, 'one')
+    await assert.rejects(lines.next(), /broke off/)
+  })
+
+  it('makes no more pieces than the client takes, and drops a client that takes none', async () => {
+    await endpoint.start()
+    const socket = connect(socketPath)
+    socket.on('error', () => undefined).write('GET /flood HTTP/1.1\r\nhost: daemon\r\n\r\n')
+    await until(() => ended === 1)
+    assert.ok(sent < 100, `${sent} pieces of 64 KiB for a client that reads nothing`)
+    socket.destroy()
+  })
+
+  it('keeps the streams at a number, and answers questions beside them', async () => {
+    await endpoint.start()
+    const open = Array.from({ length: 40 }, () => client.stream('/ticks'))
+    await Promise.all(open.map((stream) => stream.next()))
+    await assert.rejects(
+      client.stream('/ticks').next(),
+      (error) =>
+        error instanceof GatewayError && /40 answers flow/.test(error.message) && error.remedy === 'end some of those that are open',
+    )
+    assert.deepEqual(await client.get('/status'), { fine: true })
+    await Promise.all(open.map((stream) => stream.return()))
+    await until(() => ended === 40)
+    assert.equal((await client.stream('/ticks').next()).value, 'tick 1')
+  })
+
+  it('reads a body up to its route’s bound, and survives a request line that is no URL', async () => {
+    await endpoint.start()
+    const agent = new Agent({ connect: { socketPath } })
+    const post = async (body: string): Promise<number> => {
+      const answer = await request('http://daemon/echo', { method: 'POST', body, dispatcher: agent })
+      await answer.body.dump()
+      return answer.statusCode
+    }
+    assert.equal(await post('x'.repeat(100)), 200)
+    assert.equal(await post('x'.repeat(100_000)), 413)
+    const socket = connect(socketPath)
+    socket.write('GET //:x HTTP/1.1\r\nhost: daemon\r\n\r\n')
+    const first: unknown[] = await once(socket, 'data')
+    assert.match(String(first[0]), /^HTTP\/1.1 404/)
+    socket.destroy()
+    await agent.destroy()
   })
 
   it('says which address is taken', async () => {

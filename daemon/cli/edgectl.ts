@@ -7,6 +7,7 @@ import { report } from './failure.ts'
 import { fleetCommand } from './fleet.ts'
 import { patchCommands } from './patch/index.ts'
 import { boxPatchCommands } from './patches.ts'
+import { whyCommands } from './why.ts'
 import { VERSION } from '../version.ts'
 
 const EXIT_CODES = `
@@ -37,6 +38,7 @@ export async function edgectl(argv: readonly string[]): Promise<void> {
   patchCommands(program)
   fleetCommand(program)
   boxPatchCommands(program)
+  whyCommands(program)
   try {
     await program.parseAsync([...argv])
   } catch (error) {

@@ -4,13 +4,11 @@ import { InvalidArgumentError, type Command } from 'commander'
 import { ask, command, type GlobalOptions } from './ask.ts'
 import { show } from './figures.ts'
 import { brokenView, historyView, holdView, locksView, patchesView } from './patch-views.ts'
-import type { BrokenDocument, HistoryDocument, HoldDocument, LocksDocument, PatchesDocument, WhyDocument } from './patch-views.ts'
-import { printable } from './text.ts'
+import type { BrokenDocument, HistoryDocument, HoldDocument, LocksDocument, PatchesDocument } from './patch-views.ts'
 
 export function boxPatchCommands(program: Command): void {
   patchesCommand(program)
   historyCommand(program)
-  whyCommand(program)
   lockCommands(program)
   holdCommand(program)
 }
@@ -35,19 +33,6 @@ function historyCommand(program: Command): void {
     .action(async ({ limit }: { limit: number }) => {
       const { document } = await ask(program.opts<GlobalOptions>(), `/history?limit=${limit}`)
       show(program, document, historyView(document as HistoryDocument))
-    })
-}
-
-function whyCommand(program: Command): void {
-  program
-    .command('why')
-    .description('why something is as it is, in one sentence')
-    .command('patch <id>')
-    .description('why this patch is where it is on this box')
-    .addHelpText('after', '\nExample:\n  edgectl why patch 2026-11-raise-limits')
-    .action(async (id: string) => {
-      const { document } = await ask(program.opts<GlobalOptions>(), `/patches/${encodeURIComponent(id)}/why`)
-      show(program, document, printable((document as WhyDocument).sentence))
     })
 }
 

@@ -34,6 +34,7 @@ const routes: readonly Route[] = [
 
 let ended = 0
 let sent = 0
+let received = false
 
 async function* ticks(signal: AbortSignal): AsyncGenerator<string> {
   try {
@@ -56,6 +57,7 @@ async function* flood(): AsyncGenerator<Uint8Array> {
 
 async function* broken(): AsyncGenerator<string> {
   yield 'one\n'
+  await until(() => received)
   throw new Error('the disk has gone')
 }
 
@@ -142,6 +144,7 @@ describe('the control socket', () => {
     await endpoint.start()
     const lines = client.stream('/broken')
     assert.equal((await lines.next()).value, 'one')
+    received = true
     await assert.rejects(lines.next(), /broke off/)
   })
 

@@ -1,9 +1,12 @@
 /**
- * Real services for tests: mosquitto, etcd and Apache Kafka on 127.0.0.1, and a TCP proxy with faults.
- * Needs Linux, Java 17 and the Debian packages that `npm run services -- up` installs.
+ * Real services for tests: mosquitto, etcd and Apache Kafka on 127.0.0.1, a TCP proxy with faults,
+ * and a Debian with its own systemd.
+ * Needs Linux, root for Debian, Java 17 and the Debian packages that `npm run services -- up` installs.
  */
 export { makeCertificates } from './certificates.ts'
 export type { Certificates, KeyPair } from './certificates.ts'
+export { bootDebian } from './debian.ts'
+export type { Debian, DebianOptions, Ran } from './debian.ts'
 export { startEtcd, startEtcdCluster } from './etcd.ts'
 export type { EtcdCluster, EtcdOptions, EtcdTls } from './etcd.ts'
 export { startKafka } from './kafka.ts'

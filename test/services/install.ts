@@ -11,6 +11,11 @@ const PACKAGES: Readonly<Record<string, string>> = {
   faketime: 'faketime',
   // Not a program; found from /usr/bin all the same.
   '../lib/python3/dist-packages/paho': 'python3-paho-mqtt',
+  debootstrap: 'debootstrap',
+  'systemd-nspawn': 'systemd-container',
+  lintian: 'lintian',
+  chromium: 'chromium',
+  promtool: 'prometheus',
   java: 'default-jre-headless',
   mvn: 'maven',
 }
@@ -70,5 +75,5 @@ function withoutServiceStarts(action: () => void): void {
 
 // Best effort: a container has no systemd, and then nothing starts at boot either.
 function keepFromStartingAtBoot(): void {
-  spawnSync('systemctl', ['disable', 'mosquitto', 'etcd'], { stdio: ['ignore', 2, 2] })
+  spawnSync('systemctl', ['disable', 'mosquitto', 'etcd', 'prometheus'], { stdio: ['ignore', 2, 2] })
 }

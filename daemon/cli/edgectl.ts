@@ -20,6 +20,16 @@ Exit codes:
 
 /** The technician's command line. Every command takes --json; none needs the daemon except where it says so. */
 export async function edgectl(argv: readonly string[]): Promise<void> {
+  const program = edgectlProgram()
+  try {
+    await program.parseAsync([...argv])
+  } catch (error) {
+    process.exitCode = report(error)
+  }
+}
+
+/** All commands, not yet run. */
+export function edgectlProgram(): Command {
   const program = new Command('edgectl')
     .description('Looks at the edge gateway of this box, and acts on it')
     .version(VERSION)
@@ -39,9 +49,5 @@ export async function edgectl(argv: readonly string[]): Promise<void> {
   fleetCommand(program)
   boxPatchCommands(program)
   whyCommands(program)
-  try {
-    await program.parseAsync([...argv])
-  } catch (error) {
-    process.exitCode = report(error)
-  }
+  return program
 }

@@ -10,14 +10,17 @@ import type { Lane, LaneState } from '../daemon/ports.ts'
 import { isDamage, isDiskFull, isLocked } from './damage.ts'
 import { answerMemory } from './memory-table.ts'
 import { OUTBOX_FILE } from './opening.ts'
+import { copyDatabases } from './copying.ts'
 import type { OpenStore } from './opening.ts'
 import type { CommitRequest, Now, Question, ReadAnswer, Report, Request, WorkerStart, WorkerState } from './protocol.ts'
 import { RESERVE_BYTES } from './reserve.ts'
 import { checkpoint, Upkeep } from './upkeep.ts'
 
 const NOTE_MS = 60_000
+const CHANGES: ReadonlySet<Question['kind']> = new Set(['advance', 'retry', 'drop', 'move-out', 'bring-in'])
 
 type MemoryQuestion = Extract<Question, { kind: 'remember' | 'recall' }>
+type CopyQuestion = Extract<Question, { kind: 'copy' }>
 type Ask = Extract<Request, { kind: 'ask' }>
 
 export class Desk {
@@ -54,6 +57,8 @@ export class Desk {
         return request.ends.forEach(({ lane, position }) => engine.protection.handOut(lane, position))
       case 'unprotect':
         return engine.protection.release()
+      case 'keep':
+        return engine.protection.keep(request.ends)
       case 'configure':
         return engine.configure(request.settings)
       case 'tick':
@@ -116,12 +121,13 @@ export class Desk {
   #tryAsk({ id, question }: Ask): boolean {
     if (question.kind === 'stop') return true
     if (question.kind === 'remember' || question.kind === 'recall') return this.#askMemory(id, question)
+    if (question.kind === 'copy') return this.#copy(id, question)
     const answer = this.#tolerate(() => ({ value: this.#store.engine.answer(question, () => this.#afterWrite()) }))
     if (answer === undefined) return false
     if (changes(question)) this.#afterWrite()
     this.#say(
       { kind: 'answer', id, value: answer.value, state: this.state() },
-      question.kind === 'read' ? handedOver(answer.value as ReadAnswer | undefined) : [],
+      question.kind === 'read' || question.kind === 'peek' ? handedOver(answer.value as ReadAnswer | undefined) : [],
     )
     if (question.kind === 'advance') this.#retry(question.now)
     return true
@@ -130,6 +136,14 @@ export class Desk {
   /** Answered at once, also on a full disk: a journal that waits in silence would hang its patch. */
   #askMemory(id: number, question: MemoryQuestion): true {
     this.#say({ kind: 'answer', id, value: answerMemory(this.#store.state, question), state: this.state() })
+    return true
+  }
+
+  /** In steps, between which requests are served. It never rejects: a refusal is its answer. */
+  #copy(id: number, { directory }: CopyQuestion): true {
+    const { engine, state } = this.#store
+    const sources = [state.source, { db: engine.db, name: OUTBOX_FILE }]
+    void copyDatabases(sources, directory).then((value) => this.#say({ kind: 'answer', id, value, state: this.state() }))
     return true
   }
 
@@ -214,7 +228,7 @@ export class Desk {
 }
 
 function changes(question: Question): boolean {
-  return question.kind === 'advance' || question.kind === 'retry' || question.kind === 'drop'
+  return CHANGES.has(question.kind)
 }
 
 function inodeOf(path: string): number {

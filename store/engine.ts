@@ -1,11 +1,13 @@
 /** Everything that the worker does with an open database, without threads and messages. */
 import type { Database } from 'better-sqlite3'
 import { LANES } from '../daemon/ports.ts'
-import type { Lane, LaneState } from '../daemon/ports.ts'
-import { advanceTo } from './advance.ts'
+import type { EpochId, EpochState, Lane, LaneState } from '../daemon/ports.ts'
+import { advanceTo, moveOut } from './advance.ts'
 import { Appender } from './append.ts'
+import { bringIn } from './bring-in.ts'
 import { Epochs } from './epochs.ts'
 import { GroupEncoder } from './frames.ts'
+import { Gaps } from './gaps.ts'
 import { packFrames } from './group.ts'
 import { LedgerDelta } from './ledger-book.ts'
 import { SHED_CODES } from './ledger-codec.ts'
@@ -22,7 +24,7 @@ import { totalsOf } from './totals.ts'
 import { Transactions } from './transaction.ts'
 
 /** What is asked of `outbox.db`. */
-export type EngineQuestion = Exclude<Question, { kind: 'stop' | 'remember' | 'recall' }>
+export type EngineQuestion = Exclude<Question, { kind: 'stop' | 'remember' | 'recall' | 'copy' }>
 
 export class Engine {
   readonly db: Database
@@ -31,6 +33,7 @@ export class Engine {
   readonly epochs: Epochs
   readonly ledger: LedgerFile
   readonly letters: Letters
+  readonly gaps: Gaps
   readonly room: Room
   readonly protection = new Protection()
   readonly ids: IdsTable
@@ -46,6 +49,10 @@ export class Engine {
     this.ledger = new LedgerFile(db)
     this.ledger.load()
     this.letters = new Letters(db)
+    this.gaps = new Gaps(db)
+    for (const lane of this.laneTables)
+      lane.noteGap = (epoch, first, last, code, transaction) =>
+        this.gaps.note(lane.index, this.epochs.nameOf(epoch), first, last, code, transaction)
     this.ids = new IdsTable(db, start.bootId)
     this.room = new Room(db, start.directory, start.settings)
     this.protection.guard(this.laneTables)
@@ -110,6 +117,16 @@ export class Engine {
         return this.#retryLetter(question.letter, question.now)
       case 'drop':
         return this.#dropLetter(question.letter)
+      case 'close-epoch':
+        return this.#closeEpoch(question.next)
+      case 'peek':
+        return readAfter(this.lanes[question.lane], this.epochs, question.position, question.maxBytes)
+      case 'move-out':
+        return moveOut(this, question.ends)
+      case 'bring-in':
+        return bringIn(this, question.epochs, question.groups)
+      case 'gaps':
+        return this.gaps.list()
     }
   }
 
@@ -147,6 +164,11 @@ export class Engine {
     const answer = readAfter(this.lanes[lane], this.epochs, position, maxBytes)
     if (answer !== undefined) this.protection.handOut(lane, endOf(answer))
     return answer
+  }
+
+  #closeEpoch(next: EpochId): readonly EpochState[] {
+    this.epochs.renew(next)
+    return this.epochs.states(this.laneTables).filter(({ lanes }) => Object.keys(lanes).length > 0)
   }
 
   #retryLetter(id: number, now: Now): boolean {

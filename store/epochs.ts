@@ -1,6 +1,6 @@
 /** Epochs: one row per daemon start that appended something, as long as rows of it are left. */
 import type { Database, Statement } from 'better-sqlite3'
-import type { EpochId, EpochState, Lane } from '../daemon/ports.ts'
+import type { EpochId, EpochState, ForeignEpoch, Lane } from '../daemon/ports.ts'
 import { DamagedFile } from './damage.ts'
 import { lastOf } from './lane-table.ts'
 import type { GroupRow, LaneTable } from './lane-table.ts'
@@ -23,7 +23,7 @@ export class Epochs {
   readonly #insert: Statement
   readonly #touch: Statement
   readonly #forget: Statement
-  readonly #own: { readonly epoch: EpochId; readonly bootId: string }
+  #own: { readonly epoch: EpochId; readonly bootId: string }
   #current: EpochRow | undefined
 
   /** `own.epoch` becomes real with the first append. */
@@ -51,6 +51,23 @@ export class Epochs {
   idOf(epoch: EpochId): number | undefined {
     for (const row of this.#rows.values()) if (row.epoch === epoch) return row.id
     return undefined
+  }
+
+  /** What is appended from now on belongs to `epoch`, which becomes real with it. */
+  renew(epoch: EpochId): void {
+    this.#own = { ...this.#own, epoch }
+    this.#current = undefined
+  }
+
+  /** The id of an epoch that another box drew; made, behind all others, when it is not there. */
+  adopt({ epoch, bootId, createdMs, touchedMs }: ForeignEpoch, transaction: Transaction): number {
+    const known = this.idOf(epoch)
+    if (known !== undefined) return known
+    const id = Math.max(0, ...this.#rows.keys()) + 1
+    this.#insert.run(id, epoch, bootId, createdMs, touchedMs)
+    this.#rows.set(id, { id, epoch, boot_id: bootId, created_ms: createdMs, touched_ms: touchedMs })
+    transaction.onRollback(() => this.#rows.delete(id))
+    return id
   }
 
   /** The id of this start's epoch, made in the caller's transaction if this is its first append. */

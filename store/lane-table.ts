@@ -41,6 +41,8 @@ export class LaneTable {
   /** Positions above the watermark that were set aside as dead letters. */
   readonly holes = new Set<number>()
   readonly known = new KnownShares()
+  /** Told of rows that leave in another way than into Kafka. */
+  noteGap: (epoch: number, first: number, last: number, code: number, transaction: Transaction) => void = () => undefined
   #opened: Opened | undefined
   readonly #insert: Statement
   readonly #delete: Statement
@@ -91,6 +93,17 @@ export class LaneTable {
       this.highest = first - 1
     })
     return first
+  }
+
+  /** Appends a group under positions that another box gave; `group.first` is above `highest`. */
+  bring(group: { readonly facts: GroupFacts; readonly first: number }, packed: Buffer, epoch: number, transaction: Transaction): void {
+    const { facts, first } = group
+    const before = this.highest
+    this.put({ ...facts, first, epoch, trusted: facts.trusted ? 1 : 0, oldest_ms: facts.oldestMs, newest_ms: facts.newestMs }, packed)
+    this.highest = first + facts.count - 1
+    transaction.onRollback(() => {
+      this.highest = before
+    })
   }
 
   /** Writes a row as it is given; for salvage and for a group that was cut. */

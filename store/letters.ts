@@ -58,6 +58,7 @@ export class Letters {
     if (position <= lane.watermark || lane.holes.has(position)) return
     const [message] = decodeGroup(lane.open(row), position - row.first, position - row.first + 1)
     lane.addHole(position, books.transaction)
+    lane.noteGap(row.epoch, position, position, DEAD_LETTERED, books.transaction)
     if (message === undefined) return
     if ('internal' in message) {
       books.transaction.afterCommit(() => this.droppedInternal++)

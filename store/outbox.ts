@@ -14,12 +14,14 @@ import type {
   DeadLetter,
   DeadLetters,
   Entry,
+  EpochId,
   EpochState,
   InternalRecord,
   Lane,
   LaneState,
   Ledger,
   Log,
+  OutboxMoves,
   OutboxNotice,
   OutboxReader,
   OutboxState,
@@ -29,13 +31,14 @@ import type {
 import { CommitQueue, readNow } from './commit-queue.ts'
 import { autoDelayMs, diskKind } from './disk.ts'
 import { Exchanges } from './exchanges.ts'
-import { decodeGroup } from './frames.ts'
 import { Link } from './link.ts'
 import { WorkerMemory } from './memory.ts'
 import { loadIds, MessageIds } from './message-ids.ts'
-import type { Notice, ReadAnswer, WorkerState } from './protocol.ts'
+import { WorkerMoves } from './moves.ts'
+import type { Notice, WorkerState } from './protocol.ts'
 import type { OutboxSettings } from './settings.ts'
 import { storedLetter } from './stored-letter.ts'
+import { storedMessages } from './stored-messages.ts'
 
 const TICK_MS = 1_000
 const NOTICES_MAX = 20
@@ -69,6 +72,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
   readonly ledger: Ledger
   readonly deadLetters: DeadLetters
   readonly memory: Memory
+  readonly moves: OutboxMoves
   readonly #parts: OutboxParts
   readonly #queue: CommitQueue
   readonly #appendListeners = new Set<() => void>()
@@ -99,6 +103,8 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
     this.ended.catch(() => undefined)
     this.ledger = { totals: () => this.#totals(), lines: (limit) => this.#open.ask({ kind: 'lines', limit }) }
     this.memory = new WorkerMemory((question) => this.#open.ask(question))
+    const drawn = (): EpochId => drawEpoch(parts.random)
+    this.moves = new WorkerMoves(() => this.#open, drawn)
     this.deadLetters = {
       list: async (limit) => (await this.#open.ask({ kind: 'letters', limit })).map(storedLetter),
       show: async (id) => {
@@ -117,7 +123,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
       {
         directory: dataDir,
         settings: this.#settings,
-        epoch: Buffer.from(random.bytes(8)).toString('hex'),
+        epoch: drawEpoch(random),
         bootId: clock.bootId,
         now: readNow(clock),
       },
@@ -330,13 +336,6 @@ function commitLimits({ commit }: OutboxSettings, directory: string): { maxDelay
   return { maxDelayMs: commit.maxDelayMs === 'auto' ? autoDelayMs(diskKind(directory)) : commit.maxDelayMs, maxBytes: commit.maxBytes }
 }
 
-function storedMessages(answer: ReadAnswer): Stored[] {
-  const { epoch } = answer
-  return answer.slices.flatMap((slice) =>
-    decodeGroup(slice.frames, slice.from, slice.to).map((message, index) => ({
-      epoch,
-      position: slice.first + slice.from + index,
-      ...message,
-    })),
-  )
+function drawEpoch(random: Random): EpochId {
+  return Buffer.from(random.bytes(8)).toString('hex')
 }

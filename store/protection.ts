@@ -5,6 +5,8 @@
  * These are the rows handed out to the relay since its last `unprotect`, and, until the relay's first word
  * after a start, what the last transaction of the life before can have held: positions are sent in order, so
  * at most this much behind each watermark.
+ *
+ * And rows that an export reads: they would be counted as shed, and travel all the same.
  */
 import { LANES } from '../daemon/ports.ts'
 import type { Lane } from '../daemon/ports.ts'
@@ -18,6 +20,7 @@ export const TRANSACTION_MAX_BYTES = 4 << 20
 export class Protection {
   readonly #ends = LANES.map(() => 0)
   #guards = LANES.map(() => 0)
+  #kept = LANES.map(() => 0)
 
   /** Rows that are there at a start, before anything is appended or read. */
   guard(lanes: readonly LaneTable[]): void {
@@ -28,6 +31,11 @@ export class Protection {
   handOut(lane: Lane, position: number): void {
     const index = LANES.indexOf(lane)
     this.#ends[index] = Math.max(this.#ends[index] ?? 0, position)
+  }
+
+  /** An export reads up to here; replaces what was kept before. */
+  keep(ends: readonly { readonly lane: Lane; readonly position: number }[]): void {
+    this.#kept = LANES.map((lane) => Math.max(0, ...ends.filter((end) => end.lane === lane).map(({ position }) => position)))
   }
 
   /** The relay knows where Kafka stands. */
@@ -43,7 +51,7 @@ export class Protection {
 
   /** Rows that begin up to here are not touched. */
   endOf(lane: LaneTable): number {
-    return Math.max(this.#ends[lane.index] ?? 0, this.#guards[lane.index] ?? 0)
+    return Math.max(this.#ends[lane.index] ?? 0, this.#guards[lane.index] ?? 0, this.#kept[lane.index] ?? 0)
   }
 }
 

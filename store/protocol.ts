@@ -1,5 +1,17 @@
 /** What the main thread and the worker that owns the database say to each other. */
-import type { Advance, Counted, DeadLetter, EpochId, EpochState, Lane, LaneState, LedgerLine, ShedReason } from '../daemon/ports.ts'
+import type {
+  Advance,
+  Counted,
+  DeadLetter,
+  EpochId,
+  EpochState,
+  ForeignEpoch,
+  Gap,
+  Lane,
+  LaneState,
+  LedgerLine,
+  ShedReason,
+} from '../daemon/ports.ts'
 import type { ErrorKind } from '../daemon/errors.ts'
 import type { GroupFacts } from './frames.ts'
 import type { OutboxSettings } from './settings.ts'
@@ -41,6 +53,15 @@ export interface CommitRequest {
   readonly now: Now
 }
 
+/** Messages of another box that follow one another in a lane. */
+export interface ForeignGroup {
+  readonly lane: Lane
+  readonly epoch: EpochId
+  readonly first: number
+  readonly facts: GroupFacts
+  readonly frames: Uint8Array
+}
+
 /** Requests that are answered by value. */
 export type Question =
   | { readonly kind: 'read'; readonly lane: Lane; readonly position: number; readonly maxBytes: number }
@@ -54,6 +75,12 @@ export type Question =
   | { readonly kind: 'drop'; readonly letter: number }
   | { readonly kind: 'remember'; readonly changes: readonly Rewrite[] }
   | { readonly kind: 'recall'; readonly prefix: string }
+  | { readonly kind: 'close-epoch'; readonly next: EpochId }
+  | { readonly kind: 'peek'; readonly lane: Lane; readonly position: number; readonly maxBytes: number }
+  | { readonly kind: 'move-out'; readonly ends: readonly Advance[] }
+  | { readonly kind: 'bring-in'; readonly epochs: readonly ForeignEpoch[]; readonly groups: readonly ForeignGroup[] }
+  | { readonly kind: 'gaps' }
+  | { readonly kind: 'copy'; readonly directory: string }
   | { readonly kind: 'stop'; readonly now: Now }
 
 export type Request =
@@ -61,6 +88,7 @@ export type Request =
   | { readonly kind: 'ask'; readonly id: number; readonly question: Question }
   | { readonly kind: 'protect'; readonly ends: readonly { readonly lane: Lane; readonly position: number }[] }
   | { readonly kind: 'unprotect' }
+  | { readonly kind: 'keep'; readonly ends: readonly { readonly lane: Lane; readonly position: number }[] }
   | { readonly kind: 'configure'; readonly settings: OutboxSettings }
   | { readonly kind: 'tick'; readonly now: Now }
 
@@ -178,5 +206,12 @@ export type Answers = {
   /** Why nothing was changed; undefined when all of it is durable. */
   remember: WireError | undefined
   recall: readonly Remembered[]
+  'close-epoch': readonly EpochState[]
+  peek: ReadAnswer | undefined
+  'move-out': boolean
+  'bring-in': undefined
+  gaps: readonly Gap[]
+  /** Why there is no copy; undefined when it is complete. */
+  copy: WireError | undefined
   stop: undefined
 }

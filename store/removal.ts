@@ -2,7 +2,7 @@
 import type { ShedReason } from '../daemon/ports.ts'
 import { decodeGroup, GroupEncoder } from './frames.ts'
 import { packFrames } from './group.ts'
-import { SHED_CODES } from './ledger-codec.ts'
+import { DELIVERED, SHED_CODES } from './ledger-codec.ts'
 import type { LedgerDelta } from './ledger-book.ts'
 import { lastOf } from './lane-table.ts'
 import type { GroupRow, LaneTable } from './lane-table.ts'
@@ -34,6 +34,7 @@ export function countOut(lane: LaneTable, row: GroupRow, from: number, to: numbe
 /** Deletes a whole row and counts what of it was still open. The watermark follows if nothing lies below. */
 export function removeRow(lane: LaneTable, row: GroupRow, code: number, books: Books): void {
   countOut(lane, row, row.first, lastOf(row), code, books)
+  if (code !== DELIVERED) lane.noteGap(row.epoch, Math.max(row.first, lane.watermark + 1), lastOf(row), code, books.transaction)
   lane.dropHoles(row.first, lastOf(row), books.transaction)
   lane.remove(row)
   const next = lane.above(lane.watermark)

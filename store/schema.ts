@@ -10,7 +10,7 @@ import { LANES } from '../daemon/ports.ts'
 
 /** "EdGW": `file(1)` and a wrong file in the data directory are told apart by it. */
 export const APPLICATION_ID = 0x4564_4757
-export const SCHEMA_VERSION = 1
+export const SCHEMA_VERSION = 2
 export const MIN_READER = 1
 
 const OUTBOX_TABLES = LANES.map(
@@ -45,8 +45,16 @@ const VERSION_1 = `
   INSERT INTO meta (key, value) VALUES ('min_reader', ${MIN_READER});
 `
 
+/** Positions that left in another way than into Kafka. */
+const VERSION_2 = `
+  CREATE TABLE gaps (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, lane INTEGER NOT NULL, epoch TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+    reason TEXT NOT NULL
+  );
+`
+
 /** Step n takes a file from version n to n + 1. */
-const STEPS: readonly string[] = [VERSION_1]
+const STEPS: readonly string[] = [VERSION_1, VERSION_2]
 
 /**
  * Brings the file to this release's version, each step in a transaction of its own. A newer file is left as it

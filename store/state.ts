@@ -70,6 +70,11 @@ export class StateFile {
     return recall(this.#db, prefix)
   }
 
+  /** For a copy. */
+  get source(): { readonly db: Database; readonly name: string } {
+    return { db: this.#db, name: STATE_FILE }
+  }
+
   close(): void {
     this.#db.close()
   }

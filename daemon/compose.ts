@@ -4,6 +4,7 @@ import type { Settings } from '../config/settings.ts'
 import type { Component } from './component.ts'
 import { LiveConfiguration } from './compose/configuration.ts'
 import { Holds } from './compose/holds.ts'
+import { Moving } from './compose/moving.ts'
 import { Overrides } from './compose/overrides.ts'
 import { partsOf, type Parts } from './compose/parts.ts'
 import type { PatchDesk } from './compose/patch-desk.ts'
@@ -27,6 +28,7 @@ export class Gateway {
   readonly #configuration: LiveConfiguration
   readonly #monitor: Monitor
   readonly #patches: PatchPath | undefined
+  readonly #moving: Moving
   readonly #supervisor: Supervisor
 
   constructor(start: Start, Patches: typeof PatchPath | undefined) {
@@ -46,9 +48,15 @@ export class Gateway {
     this.#configuration = new LiveConfiguration(start.layered, { ...start, memory, clock, log, takeOver, report })
     const overrides = new Overrides({ memory, clock, log, configuration: this.#configuration })
     const holds = new Holds({ memory, clock, log, report, onChange: () => this.#patches?.lookAgain() })
+    this.#moving = new Moving(this.#parts, () => this.#inForce)
+    this.#configuration.onChange(() => this.#moving.imports.configure(this.#inForce))
     this.#patches = this.#patchPath(settings, Patches)
     const patches = (): PatchFigures | undefined => this.#patches?.figures(holds.current())
-    this.#monitor = new Monitor({ ...watched(this.#configuration, overrides, this.#parts), patches }, clock, log)
+    this.#monitor = new Monitor(
+      { ...watched(this.#configuration, overrides, this.#parts), patches, imports: () => this.#moving.imports.figures() },
+      clock,
+      log,
+    )
     const routes = controlRoutes({
       snapshot,
       outbox,
@@ -58,12 +66,18 @@ export class Gateway {
       overrides,
       patches: { holds, memory, clock, desk: () => deskOf(this.#patches) },
     })
-    const control = new HttpEndpoint('control', { socketPath: settings.control.socket }, routes, log)
+    const control = new HttpEndpoint('control', { socketPath: settings.control.socket }, [...routes, ...this.#moving.routes], log)
     // The buffer first, since its lock proves that no other daemon runs here; the sources late, when all can accept.
     // The socket answers before the rest starts and until it has stopped: a drain must be seen. The configuration ends
     // first: a change that is under way is whole before anything stops.
     const components: Component[] = [outbox, account, control, metrics, relay, this.#monitor, knownDevices, intake, sources]
-    const last: Component[] = [overrides, holds, this.#configuration, ...(this.#patches === undefined ? [] : [this.#patches])]
+    const last: Component[] = [
+      ...this.#moving.components,
+      overrides,
+      holds,
+      this.#configuration,
+      ...(this.#patches === undefined ? [] : [this.#patches]),
+    ]
     this.#supervisor = new Supervisor([...components, ...last], clock, log)
   }
 
@@ -114,7 +128,7 @@ export class Gateway {
   /** Undefined while no etcd is named. It starts last and ends first: a patch works on what runs. */
   #patchPath({ etcd }: Settings, Patches: typeof PatchPath | undefined): PatchPath | undefined {
     if (etcd === undefined || Patches === undefined) return undefined
-    const { clock, log, outbox, relay, sources } = this.#parts
+    const { clock, log, outbox, sources } = this.#parts
     const parts = {
       clock,
       log,
@@ -124,7 +138,7 @@ export class Gateway {
       verdict: () => this.#monitor.snapshot().verdict,
       pipeline: () => this.#monitor.pipeline(),
       publishers: () => sources.publishers(),
-      hold: (why: RelayHold | undefined) => relay.hold(why),
+      hold: (why: RelayHold | undefined) => this.#moving.hold(why),
     }
     const path = new Patches(parts, etcd)
     this.#configuration.onChange(() => path.settingsChanged())

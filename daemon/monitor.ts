@@ -28,6 +28,7 @@ export interface Watched {
   whenFull(): Snapshot['whenFull']
   configuration(): ConfigurationFigures
   patches(): PatchFigures | undefined
+  imports?(): Snapshot['imports']
   readonly ledger: Ledger
   /** Undefined while no Kafka is named: there is nobody to report to. */
   report(record: InternalRecord): void
@@ -108,6 +109,7 @@ export class Monitor implements Component {
       whenFull: this.#watched.whenFull(),
       configuration,
       patches,
+      imports: this.#watched.imports?.() ?? [],
       outbox,
       relay,
       rates: {

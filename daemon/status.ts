@@ -1,5 +1,6 @@
 /** The status document: what `edgectl status --json`, the control socket and the status records say. */
 import { backlog, type RelayFigures, type Verdict } from './health.ts'
+import type { ImportFigures } from './move/figures.ts'
 import { patchStatus, type PatchFigures } from './patch-figures.ts'
 import {
   LANES,
@@ -76,6 +77,8 @@ export interface Snapshot {
   readonly configuration: ConfigurationFigures
   /** Undefined while no etcd is named. */
   readonly patches: PatchFigures | undefined
+  /** Messages of other boxes, on their way through this one. */
+  readonly imports?: readonly ImportFigures[]
   readonly rates: {
     readonly inPerSecond: number
     readonly outPerSecond: number
@@ -132,6 +135,7 @@ export function statusDocument(snapshot: Snapshot) {
       leftOut: snapshot.configuration.leftOut.map(({ label, reason }) => ({ label, reason })),
     },
     patches: snapshot.patches && patchStatus(snapshot.patches),
+    imports: snapshot.imports ?? [],
   }
 }
 

@@ -1,6 +1,7 @@
 import { duration } from '../health.ts'
 import { patchLines } from '../patch-figures.ts'
 import type { StatusDocument } from '../status.ts'
+import { importLine } from './move/import-view.ts'
 import { overrideLine } from './override-line.ts'
 import { colour, count, printable, size, table } from './text.ts'
 
@@ -38,6 +39,7 @@ function facts(status: StatusDocument): string[] {
   if (!status.clockTrusted) lines.push(`  clock    ${status.at} can't be right: set it, or check NTP`)
   if (status.patches !== undefined)
     lines.push(...patchLines(status.patches, Date.parse(status.at)).map((line) => printable(`  patches  ${line}`)))
+  lines.push(...status.imports.map((one) => printable(`  import   ${importLine(one)}`)))
   lines.push(...status.configuration.overrides.map((override) => `  override ${overrideLine(override)}`))
   lines.push(...status.configuration.leftOut.map(({ label, reason }) => printable(`  left out ${label}: ${reason.replaceAll('\n', '; ')}`)))
   return lines

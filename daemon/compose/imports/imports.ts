@@ -1,0 +1,287 @@
+/** The imports of this box: taken in whole, delivered one after the other beside the box's own messages, then removed. */
+import type { Settings } from '../../../config/settings.ts'
+import type { Outbox } from '../../../store/outbox.ts'
+import type { Component } from '../../component.ts'
+import { GatewayError, messageOf } from '../../errors.ts'
+import type { ExportHead, ExportSum } from '../../move/file.ts'
+import type { ImportFigures } from '../../move/figures.ts'
+import type { RelayHold } from '../../relay/relay.ts'
+import { ArrivingImport, checkedHead } from './arriving.ts'
+import { IMPORT_SHARE, ImportDelivery, importOutbox, type Surroundings } from './delivery.ts'
+import { ImportFolder, noteOf, type ImportNote } from './folder.ts'
+
+export interface ImportsParts extends Surroundings {
+  readonly settings: () => Settings
+  /** Holds the box's own relay, while older messages of its own go first. */
+  readonly hold: (why: RelayHold | undefined) => void
+  /** What of the uplink is left to the box's own messages. */
+  readonly share: (settings: Settings, fraction: number) => void
+}
+
+const LOOK_MS = 500
+const RETRY_MS = 30_000
+const IDLE_MS = 120_000
+/** Pages and the room that deletes need, beside the payload. */
+const SPARE_BYTES = 64 << 20
+const STEADY = new AbortController().signal
+
+interface Building {
+  readonly outbox: Outbox
+  readonly arriving: ArrivingImport
+  cancelIdle: () => void
+}
+
+export class Imports implements Component {
+  readonly name = 'imports'
+  readonly #parts: ImportsParts
+  #folder: ImportFolder | undefined
+  #waiting: ImportNote[] = []
+  #building: Building | undefined
+  #delivery: ImportDelivery | undefined
+  #trouble: string | undefined
+  #cancelLook: () => void = () => undefined
+  #stopped = false
+  #turn: Promise<void> = Promise.resolve()
+
+  constructor(parts: ImportsParts) {
+    this.#parts = parts
+  }
+
+  async start(_signal: AbortSignal): Promise<void> {
+    this.#waiting = [...this.#opened().open((text) => this.#parts.log.error({}, text))]
+    this.#look()
+  }
+
+  async stop(deadlineMs: number): Promise<void> {
+    this.#stopped = true
+    this.#cancelLook()
+    await this.#giveUpBuilding()
+    await this.#turn
+    await this.#delivery?.stop(deadlineMs)
+    this.#delivery = undefined
+  }
+
+  figures(): readonly ImportFigures[] {
+    return this.#waiting.map((note) => {
+      const { id, gateway, messages, importedAt, deadLetters = 0 } = note
+      const delivery = this.#delivery?.note.id === id ? this.#delivery : undefined
+      const state = deadLetters > 0 ? 'dead-letters' : delivery === undefined ? 'waiting' : 'delivering'
+      const left = deadLetters > 0 ? 0 : (delivery?.left ?? messages)
+      const reason = delivery === undefined ? undefined : (delivery.relay.reason ?? this.#trouble)
+      const remedy = delivery?.relay.remedy
+      return {
+        ...{ id, gateway, messages, importedAt, state, left, deadLetters },
+        ...(reason === undefined ? {} : { reason }),
+        ...(remedy === undefined ? {} : { remedy }),
+      }
+    })
+  }
+
+  configure(settings: Settings): void {
+    this.#delivery?.configure(settings)
+    if (this.#delivery !== undefined) this.#parts.share(settings, 1 - IMPORT_SHARE)
+  }
+
+  // ------------------------------------------------------------- taking one in
+
+  /** Makes an empty buffer for it. Rejects when it is here already, or the disk has no room. */
+  async begin(head: unknown, sum: ExportSum): Promise<ExportHead> {
+    const checked = checkedHead(head)
+    if (this.#building !== undefined) throw refused('another import is under way', 'wait until it has ended')
+    if (this.#opened().has(checked))
+      throw refused(`this export of ${checked.gateway} is here already`, '`edgectl imports` shows how much of it is left')
+    const settings = this.#parts.settings()
+    const path = this.#opened().build(checked.id, sum.bytes + SPARE_BYTES, settings.buffer.minFreeBytes)
+    const outbox = importOutbox(path, settings, this.#parts)
+    await outbox.start(STEADY)
+    this.#building = { outbox, arriving: new ArrivingImport(checked, outbox.moves), cancelIdle: () => undefined }
+    this.#touch(this.#building)
+    return checked
+  }
+
+  async add(id: string, lines: string): Promise<void> {
+    const building = this.#named(id)
+    this.#touch(building)
+    try {
+      await building.arriving.add(lines)
+    } catch (error) {
+      await this.#giveUpBuilding()
+      throw error
+    }
+  }
+
+  /** From now on it is delivered, whatever happens. */
+  async commit(id: string, sum: ExportSum): Promise<ImportNote> {
+    const building = this.#named(id)
+    const { clock, log } = this.#parts
+    building.cancelIdle()
+    try {
+      building.arriving.check(sum)
+      await building.outbox.stop(Infinity)
+      const note = noteOf(building.arriving.head, sum, new Date(clock.wallMs()).toISOString())
+      this.#opened().accept(note)
+      this.#building = undefined
+      this.#waiting.push(note)
+      log.info({ export: id, gateway: note.gateway, messages: note.messages }, 'an import is taken in, and delivered from now on')
+      this.#look()
+      return note
+    } catch (error) {
+      await this.#giveUpBuilding()
+      throw error
+    }
+  }
+
+  async cancel(id: string): Promise<void> {
+    this.#named(id)
+    await this.#giveUpBuilding()
+  }
+
+  // ------------------------------------------------------------- dead letters of one
+
+  /** What Kafka refused goes back into its lanes, and the import is delivered again. */
+  async retry(id: string): Promise<number> {
+    const note = this.#withLetters(id)
+    const outbox = importOutbox(this.#opened().pathOf(note), this.#parts.settings(), this.#parts)
+    await outbox.start(STEADY)
+    let count = 0
+    for (const letter of await outbox.deadLetters.list(1_000_000)) if (await outbox.deadLetters.retry(letter.id)) count += 1
+    await outbox.stop(Infinity)
+    this.#rewrite({ ...note, deadLetters: 0 })
+    this.#look()
+    return count
+  }
+
+  drop(id: string): number {
+    const note = this.#withLetters(id)
+    this.#remove(note)
+    this.#parts.log.warn({ export: id, gateway: note.gateway, messages: note.deadLetters }, 'dead letters of an import were dropped')
+    return note.deadLetters ?? 0
+  }
+
+  #withLetters(id: string): ImportNote {
+    const note = this.#waiting.find((one) => one.id === id)
+    if ((note?.deadLetters ?? 0) === 0 || note === undefined)
+      throw refused(`there is no import ${id} with dead letters`, '`edgectl imports` shows the imports of this box')
+    return note
+  }
+
+  // ------------------------------------------------------------- delivering
+
+  #look(afterMs = 0): void {
+    this.#cancelLook()
+    if (this.#stopped) return
+    this.#cancelLook = this.#parts.clock.after(afterMs, () => {
+      // One after the other: a delivery that only begins has nothing in its lanes yet.
+      this.#turn = this.#turn.then(() => this.#takeTurn())
+    })
+  }
+
+  async #takeTurn(): Promise<void> {
+    if (this.#stopped) return
+    try {
+      const waitMs = await this.#step()
+      if (waitMs !== undefined) this.#look(waitMs)
+    } catch (error) {
+      this.#failed(error)
+    }
+  }
+
+  /** Returns when to look again; undefined when nothing is there. */
+  async #step(): Promise<number | undefined> {
+    if (this.#delivery !== undefined) {
+      if (this.#delivery.isDrained) await this.#finish(this.#delivery)
+      return LOOK_MS
+    }
+    const next = this.#waiting.find(({ deadLetters = 0 }) => deadLetters === 0)
+    if (next === undefined) return undefined
+    await this.#begin(next)
+    return LOOK_MS
+  }
+
+  async #begin(note: ImportNote): Promise<void> {
+    const settings = this.#parts.settings()
+    const delivery = new ImportDelivery(note, this.#opened().pathOf(note), settings, this.#parts)
+    if (note.gateway === settings.gateway.id)
+      this.#parts.hold({
+        reason: "older messages of this box's own are imported, and go first",
+        remedy: 'wait until they are delivered: edgectl imports',
+      })
+    this.#delivery = delivery
+    await delivery.start(STEADY)
+    delivery.ended().catch((error: unknown) => this.#failed(error))
+    this.#trouble = undefined
+    this.#parts.share(settings, 1 - IMPORT_SHARE)
+  }
+
+  async #finish(delivery: ImportDelivery): Promise<void> {
+    const { note, outbox } = delivery
+    const { deadLetters } = outbox.state()
+    await delivery.stop(Infinity)
+    this.#let()
+    if (deadLetters > 0) this.#rewrite({ ...note, deadLetters })
+    else this.#remove(note)
+    this.#parts.log.info({ export: note.id, gateway: note.gateway, messages: note.messages, deadLetters }, 'an import is delivered')
+  }
+
+  /** What it holds stays where it is; the box's own messages go on. */
+  #failed(error: unknown): void {
+    if (this.#stopped) return
+    const delivery = this.#delivery
+    this.#trouble = messageOf(error)
+    this.#parts.log.error(
+      { err: messageOf(error), gateway: delivery?.note.gateway },
+      'an import can not be delivered now; it is tried again',
+    )
+    this.#let()
+    void delivery?.stop(0).catch(() => undefined)
+    this.#look(RETRY_MS)
+  }
+
+  #let(): void {
+    this.#delivery = undefined
+    this.#parts.hold(undefined)
+    this.#parts.share(this.#parts.settings(), 1)
+  }
+
+  // ------------------------------------------------------------- its own book-keeping
+
+  #rewrite(note: ImportNote): void {
+    this.#opened().rewrite(note)
+    this.#waiting = this.#waiting.map((one) => (one.id === note.id ? note : one))
+  }
+
+  #remove(note: ImportNote): void {
+    this.#opened().remove(note)
+    this.#waiting = this.#waiting.filter(({ id }) => id !== note.id)
+  }
+
+  #opened(): ImportFolder {
+    return (this.#folder ??= new ImportFolder(this.#parts.settings().gateway.dataDir))
+  }
+
+  #named(id: string): Building {
+    if (this.#building?.arriving.head.id === id) return this.#building
+    throw refused('this import is not under way any more', 'run `edgectl import` again')
+  }
+
+  #touch(building: Building): void {
+    building.cancelIdle()
+    building.cancelIdle = this.#parts.clock.after(IDLE_MS, () => {
+      this.#parts.log.warn({ export: building.arriving.head.id }, 'an import was given up: its command has gone')
+      void this.#giveUpBuilding()
+    })
+  }
+
+  async #giveUpBuilding(): Promise<void> {
+    const building = this.#building
+    if (building === undefined) return
+    this.#building = undefined
+    building.cancelIdle()
+    await building.outbox.stop(0)
+    this.#opened().discard(building.arriving.head.id)
+  }
+}
+
+function refused(message: string, remedy: string): GatewayError {
+  return new GatewayError('rejected', message, { remedy })
+}

@@ -1,0 +1,16 @@
+/** One import as `edgectl imports` and the status show it. */
+export interface ImportFigures {
+  /** Of the export. */
+  readonly id: string
+  /** Whose messages they are. */
+  readonly gateway: string
+  readonly messages: number
+  /** Not in Kafka yet, the origin's own records included. */
+  readonly left: number
+  readonly importedAt: string
+  readonly state: 'waiting' | 'delivering' | 'dead-letters'
+  readonly deadLetters: number
+  /** Why it does not move. */
+  readonly reason?: string
+  readonly remedy?: string
+}

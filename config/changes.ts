@@ -66,7 +66,7 @@ const RULES: readonly Rule[] = [
   rule('etcd', 'etcd', 'restart'),
   rule('patches', 'patches', 'restart'),
   rule('metrics', 'metrics', 'live'),
-  rule('page', 'page', 'restart'),
+  rule('page', 'page', 'live'),
   rule('control', 'control', 'restart'),
   rule('log', 'log', 'live'),
   rule('shutdown', 'shutdown', 'live'),

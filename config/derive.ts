@@ -45,7 +45,7 @@ export function deriveSettings(config: Config, diskBytes: number | undefined): S
     etcd: config.etcd && deriveEtcd(config.etcd),
     patches: derivePatches(config.patches),
     metrics: { listen: config.metrics.listen },
-    page: { listen: config.page.listen, passwordFile: config.page.passwordFile },
+    page: { listen: config.page.listen, passwordFile: config.page.passwordFile, tls: config.page.tls, hosts: config.page.hosts },
     control: { socket: present(config.control.socket) },
     log: config.log,
     shutdown: { drainMs: config.shutdown.drain },

@@ -29,10 +29,20 @@ export interface Settings {
   readonly patches: PatchSettings
   /** Also serves /healthz and /readyz; `undefined` is off. */
   readonly metrics: { readonly listen: HostPort | undefined }
-  readonly page: { readonly listen: HostPort | undefined; readonly passwordFile: string | undefined }
+  readonly page: PageSettings
   readonly control: { readonly socket: string }
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' }
   readonly shutdown: { readonly drainMs: number }
+}
+
+export interface PageSettings {
+  /** `undefined` is off. */
+  readonly listen: HostPort | undefined
+  /** `undefined` only on loopback: whoever is on the box may look and act. */
+  readonly passwordFile: string | undefined
+  readonly tls: Pick<ServerTlsSettings, 'cert' | 'key'> | undefined
+  /** Names of the machine that a browser may ask for, beside its own and addresses. */
+  readonly hosts: readonly string[]
 }
 
 export interface GatewaySettings {

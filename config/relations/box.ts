@@ -49,6 +49,8 @@ function* openHttp({ metrics, page }: Pick<Config, 'metrics' | 'page'>): Iterabl
       'the page would be open to everyone who reaches this address; add passwordFile: /path, or write a loopback address',
     )
   }
+  if (page.listen !== undefined && page.passwordFile !== undefined && page.tls === undefined && !isLoopback(page.listen.host))
+    yield warning(['page', 'listen'], 'passwords for the page go over the network in clear; add tls: { cert: /path, key: /path }')
   if (metrics.listen !== undefined && !isLoopback(metrics.listen.host)) {
     yield warning(
       ['metrics', 'listen'],

@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { absolutePath, duration, listenOrOff, MINUTE } from './scalars.ts'
+import { absolutePath, duration, listenOrOff, listOf, MINUTE, text } from './scalars.ts'
+import { serverTlsSchema } from './tls.ts'
 
 export const metricsSchema = z.strictObject({
   listen: listenOrOff()
@@ -12,6 +13,13 @@ export const pageSchema = z.strictObject({
   passwordFile: absolutePath('file')
     .optional()
     .meta({ description: 'User names and password hashes for the page, in the format of mosquitto_passwd.' }),
+  tls: serverTlsSchema
+    .pick({ cert: true, key: true })
+    .optional()
+    .meta({ description: 'Serve the page over HTTPS. Without it a password crosses the network in clear.' }),
+  hosts: listOf(text(/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/, 'expected a host name without port'), 0, 20)
+    .prefault([])
+    .meta({ description: 'Names under which browsers reach the page, beside addresses, localhost and the name of the machine.' }),
 })
 
 export const controlSchema = z.strictObject({

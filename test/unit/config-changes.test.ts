@@ -88,7 +88,7 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
     ['mqtt.connect.b connection b live', 'mqtt.topics.device-logs.sources topics live'],
   ],
   ['', 'mqtt: { topics: { device-logs: { pattern: "x/{device}" } } }', ['mqtt.topics.device-logs.pattern topics live']],
-  ['', 'metrics: { listen: off }\npage: { listen: "127.0.0.1:8080" }', ['metrics.listen metrics live', 'page.listen page restart']],
+  ['', 'metrics: { listen: off }\npage: { listen: "127.0.0.1:8080" }', ['metrics.listen metrics live', 'page.listen page live']],
   ['metrics: { listen: "127.0.0.1:1" }', 'metrics: { listen: "127.0.0.1:2" }', ['metrics.listen metrics live']],
   ['', 'patches: { lockTtl: 20s }\netcd: { endpoints: ["https://h"] }', ['etcd etcd restart', 'patches.lockTtl patches restart']],
 ]

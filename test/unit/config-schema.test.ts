@@ -172,7 +172,7 @@ kafka:
 etcd: { endpoints: ["https://etcd-1:2379"], prefix: /edge/v1/, tls: { ca: /etc/edge-gateway/etcd-ca.crt }, username: gw-001, passwordFile: /etc/edge-gateway/etcd.passwd }
 patches: { controller: false, trustedKeys: { ops-2026: { ed25519: "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=", kinds: [config, files], sites: all } }, lockTtl: 15s, roots: { app: /opt/app }, units: [app.service] }
 metrics: { listen: "127.0.0.1:9464" }
-page: { listen: off, passwordFile: /etc/edge-gateway/page.passwd }
+page: { listen: off, passwordFile: /etc/edge-gateway/page.passwd, hosts: [gw-001.plant.example] }
 log: { level: info }
 `)
   assert.deepEqual(settings.limits.overrides, [

@@ -132,7 +132,9 @@ export async function breakLock(tools: Tools, entry: LockEntry, order: BreakOrde
   const { by, reason, atMs, also = [], compare = [] } = order
   const audit = `audit/${Buffer.from(tools.random.bytes(16)).toString('hex')}`
   const { scope, token, owner, key } = entry
-  const record = Buffer.from(JSON.stringify({ action: 'lock break', scope, token, owner, by, reason, atMs }))
+  const record = Buffer.from(
+    JSON.stringify({ schema: 1, action: 'lock break', scope, token, owner, by, reason, at: new Date(atMs).toISOString() }),
+  )
   return retrying(tools, signal, async () => {
     const { succeeded, answers } = await tools.etcd.transact({
       compare: [{ key, create: token }, ...compare],

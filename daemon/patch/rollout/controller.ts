@@ -22,6 +22,7 @@ import { readFleet } from './fleet.ts'
 import type { Fleet, RolloutReader } from './fleet.ts'
 import { readLocks } from './locks.ts'
 import { Orphans } from './orphans.ts'
+import { Retention } from './retention.ts'
 import { findSilent } from './silence.ts'
 import { takeSnapshot } from './snapshot.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -120,6 +121,7 @@ export class RolloutController implements Component {
     const reign = { token: token.revision, compare: token.compare, by: this.#settings.owner.gateway }
     const views = new Views(this.#tools.clock)
     const orphans = new Orphans(this.#tools.clock)
+    const retention = new Retention(this.#tools.clock)
     this.#log.info({ token: token.revision }, 'this controller decides')
     let snapshot: Snapshot | undefined
     while (!signal.aborted) {
@@ -130,6 +132,7 @@ export class RolloutController implements Component {
       this.#noteClock(isTrusted)
       if (isTrusted && (await this.#decideAll(reign, views, fleet, signal))) continue
       await this.#clear(orphans, reign, snapshot, signal)
+      if (isTrusted) await this.#forget(retention, reign, snapshot, signal)
       await this.#wait(snapshot, fleet, signal)
     }
     signal.throwIfAborted()
@@ -181,6 +184,18 @@ export class RolloutController implements Component {
     const removed = await retrying(this.#tools, signal, () => orphans.clear(this.#tools.etcd, reign, led))
     for (const key of removed)
       this.#log.warn({ key }, 'a patch was cleared away while a gateway had it open; others need not wait for that any more')
+  }
+
+  /** A role that may not delete these keys must not keep the rollouts from being led. */
+  async #forget(retention: Retention, reign: Reign, snapshot: Snapshot, signal: AbortSignal): Promise<void> {
+    try {
+      const removed = await retention.clear(this.#tools.etcd, reign, snapshot)
+      if (removed > 0) this.#log.info({ removed }, 'old results and audit records were removed from etcd')
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!(error instanceof EtcdFailure)) throw error
+      this.#log.warn({ reason: messageOf(error) }, 'old results and audit records stay in etcd for now')
+    }
   }
 
   #pause(): Promise<void> {

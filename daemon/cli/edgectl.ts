@@ -8,6 +8,8 @@ import { fleetCommand } from './fleet.ts'
 import { patchCommands } from './patch/index.ts'
 import { boxPatchCommands } from './patches.ts'
 import { whyCommands } from './why.ts'
+import { exportCommand } from './move/export.ts'
+import { importCommands } from './move/import.ts'
 import { VERSION } from '../version.ts'
 
 const EXIT_CODES = `
@@ -49,5 +51,7 @@ export function edgectlProgram(): Command {
   fleetCommand(program)
   boxPatchCommands(program)
   whyCommands(program)
+  exportCommand(program)
+  importCommands(program)
   return program
 }

@@ -112,18 +112,13 @@ export class ExportDesk implements Component {
   /** All its messages as lines, some at a time, each piece ending with a line's end. */
   async *lines(id: string): AsyncGenerator<string, void, undefined> {
     const current = this.#named(id)
-    const names = new Set(current.ends.map(({ epoch }) => epoch))
-    for (const lane of LANES) {
-      const last = Math.max(0, ...current.ends.filter((end) => end.lane === lane).map(({ position }) => position))
-      for (let at = 0; at < last;) {
-        const some = await this.#parts.moves.peek(lane, at, last, READ_BYTES)
-        const end = some.at(-1)
-        if (end === undefined) break
-        this.#touch(this.#named(id))
-        at = end.position
-        const lines = some.filter(({ epoch }) => names.has(epoch)).map((stored) => `${messageLine(lane, stored)}\n`)
-        if (lines.length > 0) yield lines.join('')
-      }
+    let complete = false
+    try {
+      for (const lane of LANES) yield* this.#linesOf(current, lane)
+      complete = true
+    } finally {
+      // Its command has gone: the relay need not wait any longer.
+      if (!complete && this.#current === current) this.#end()
     }
   }
 
@@ -158,6 +153,20 @@ export class ExportDesk implements Component {
   async notes(): Promise<readonly ExportNote[]> {
     const entries = await this.#parts.memory.read(PREFIX)
     return [...entries.values()].map((value) => value as unknown as ExportNote).sort((a, b) => (a.at < b.at ? -1 : 1))
+  }
+
+  async *#linesOf(current: Current, lane: Lane): AsyncGenerator<string, void, undefined> {
+    const names = new Set(current.ends.filter((end) => end.lane === lane).map(({ epoch }) => epoch))
+    const last = Math.max(0, ...current.ends.filter((end) => end.lane === lane).map(({ position }) => position))
+    for (let at = 0; at < last;) {
+      const some = await this.#parts.moves.peek(lane, at, last, READ_BYTES)
+      const end = some.at(-1)
+      if (end === undefined) return
+      this.#touch(this.#named(current.id))
+      at = end.position
+      const lines = some.filter(({ epoch }) => names.has(epoch)).map((stored) => `${messageLine(lane, stored)}\n`)
+      if (lines.length > 0) yield lines.join('')
+    }
   }
 
   #move(note: ExportNote, done: () => void = () => undefined): void {

@@ -15,6 +15,16 @@ const DEFAULT_CONFIG = '/etc/edge-gateway/config.yaml'
 
 /** `edge-gateway run | check`. Sets the exit code, or ends the program with it. `running`: all is loaded and started. */
 export async function main(argv: readonly string[], running: () => void): Promise<void> {
+  try {
+    await gatewayProgram(running).parseAsync([...argv])
+  } catch (error) {
+    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
+    else process.exit(failed(error))
+  }
+}
+
+/** All commands, not yet run. */
+export function gatewayProgram(running: () => void): Command {
   const program = new Command('edge-gateway')
     .description('Gathers device logs over MQTT, keeps them safe, and forwards them to Kafka exactly once')
     .version(VERSION)
@@ -30,12 +40,7 @@ export async function main(argv: readonly string[], running: () => void): Promis
     .option('--config <file>', 'the configuration file', DEFAULT_CONFIG)
     .addHelpText('after', '\nExample:\n  edge-gateway check --config /etc/edge-gateway/config.yaml')
     .action((options: { config: string }) => check(options.config))
-  try {
-    await program.parseAsync([...argv])
-  } catch (error) {
-    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
-    else process.exit(failed(error))
-  }
+  return program
 }
 
 function check(path: string): void {

@@ -61,11 +61,23 @@ function youngBytes() {
  * Returns whether anything was kept before.
  */
 export function cacheCompiledCode() {
-  const folder = fileURLToPath(new URL('../node_modules/.cache/edge-gateway', import.meta.url))
+  const folder = cacheFolder()
+  if (folder === undefined) return true
   const { directory } = module.enableCompileCache(folder)
   // A worker thread does not inherit the cache, but reads this.
   process.env.NODE_COMPILE_CACHE = folder
-  return directory === undefined || readdirSync(directory).length > 0
+  return INSTALLED || directory === undefined || readdirSync(directory).length > 0
+}
+
+/** The package holds JavaScript: nothing is stripped there, and a first start needs no compiler elsewhere. */
+const INSTALLED = import.meta.url.startsWith('file:///usr/')
+
+/**
+ * Nothing may be written below /usr, so there only systemd names a folder. Only the daemon gets one: root must not run what
+ * its user could have written.
+ */
+function cacheFolder() {
+  return INSTALLED ? process.env.CACHE_DIRECTORY : fileURLToPath(new URL('../node_modules/.cache/edge-gateway', import.meta.url))
 }
 
 /** Writes the cache now: a daemon that is killed never gets to do it at its exit. */

@@ -1,5 +1,6 @@
 import { chmod, rm } from 'node:fs/promises'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Component } from '../../daemon/component.ts'
 import { GatewayError, messageOf } from '../../daemon/errors.ts'
 import type { Log, Route, StreamReply } from '../../daemon/ports.ts'
@@ -7,6 +8,7 @@ import { bodyOf, send, sendPieces } from './answer.ts'
 
 /** An `import` of it would also load Node's HTTP/2 and its fetch, which nobody needs here: 5 MB. */
 const { createServer } = process.getBuiltinModule('node:http')
+const { createServer: createSecureServer } = process.getBuiltinModule('node:https')
 
 /** Where an HTTP endpoint listens: a unix socket (mode 0660) or a TCP address. */
 export type Listen = { readonly socketPath: string } | { readonly host: string; readonly port: number }
@@ -16,6 +18,22 @@ const SOCKET_PATH_BYTES_MAX = 107
 const CONNECTIONS_MAX = 64
 /** Fewer than the connections: somebody with a question gets an answer though all streams are taken. */
 const STREAMS_MAX = 40
+const METHODS = ['GET', 'POST'] as const
+
+interface TlsMaterial {
+  readonly cert?: Buffer
+  readonly key?: Buffer
+}
+
+export interface EndpointOptions {
+  /** Its files are read again when they change; connections that are open go on. */
+  readonly tls?: { readonly value: TlsMaterial; onChange(listener: (value: TlsMaterial) => void): () => void }
+  readonly connectionsMax?: number
+  /** Of one address; loopback is not bound. */
+  readonly connectionsPerAddress?: number
+  /** With every answer. */
+  readonly headers?: Readonly<Record<string, string>>
+}
 
 /** A small HTTP endpoint: the control socket and the metrics port are two of them. */
 export class HttpEndpoint implements Component {
@@ -25,10 +43,13 @@ export class HttpEndpoint implements Component {
   readonly #log: Log
   /** One for each answer that is under way. */
   readonly #answering = new Set<AbortController>()
+  readonly #options: EndpointOptions
+  readonly #addresses = new Map<string, number>()
   #streams = 0
   #server: Server | undefined
 
-  constructor(name: string, listen: Listen, routes: readonly Route[], log: Log) {
+  constructor(name: string, listen: Listen, routes: readonly Route[], log: Log, options: EndpointOptions = {}) {
+    this.#options = options
     this.name = name
     this.#listen = listen
     this.#routes = routes.map((route) => ({ route, parts: route.path.split('/') }))
@@ -43,14 +64,39 @@ export class HttpEndpoint implements Component {
       // A socket file outlives a killed daemon; the lock on the data directory proves that nobody serves it.
       await rm(listen.socketPath, { force: true })
     }
-    const server = createServer((request, response) => void this.#answer(request, response))
-    server.maxConnections = CONNECTIONS_MAX
-    server.headersTimeout = 5_000
-    server.requestTimeout = 10_000
-    server.keepAliveTimeout = 2_000
+    const server = this.#create()
     await listening(server, listen)
     if ('socketPath' in listen) await chmod(listen.socketPath, 0o660)
     this.#server = server
+  }
+
+  #create(): Server {
+    const { tls, connectionsMax = CONNECTIONS_MAX } = this.#options
+    const answer = (request: IncomingMessage, response: ServerResponse): undefined => void this.#answer(request, response)
+    // Node looks for overdue requests every 30 s otherwise, however short they may be.
+    const options = { connectionsCheckingInterval: 2_000, headersTimeout: 5_000, requestTimeout: 10_000, keepAliveTimeout: 2_000 }
+    const server =
+      tls === undefined
+        ? createServer(options, answer)
+        : createSecureServer({ ...options, ...tls.value, minVersion: 'TLSv1.2', handshakeTimeout: 5_000 }, answer)
+    if ('setSecureContext' in server) tls?.onChange((value) => server.setSecureContext({ ...value, minVersion: 'TLSv1.2' }))
+    server.maxConnections = connectionsMax
+    server.on('connection', (socket: Socket) => this.#admit(socket))
+    return server
+  }
+
+  #admit(socket: Socket): void {
+    const { connectionsPerAddress } = this.#options
+    const address = socket.remoteAddress ?? ''
+    if (connectionsPerAddress === undefined || /^(::1$|(::ffff:)?127\.)/.test(address)) return
+    const open = this.#addresses.get(address) ?? 0
+    if (open >= connectionsPerAddress) return void socket.destroy()
+    this.#addresses.set(address, open + 1)
+    socket.once('close', () => {
+      const left = (this.#addresses.get(address) ?? 1) - 1
+      if (left === 0) this.#addresses.delete(address)
+      else this.#addresses.set(address, left)
+    })
   }
 
   /** The bound TCP port; for listeners on port 0. */
@@ -72,6 +118,7 @@ export class HttpEndpoint implements Component {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const under = new AbortController()
     this.#answering.add(under)
+    for (const [name, value] of Object.entries(this.#options.headers ?? {})) response.setHeader(name, value)
     response.once('close', () => under.abort())
     try {
       await this.#route(request, response, under.signal)
@@ -91,6 +138,9 @@ export class HttpEndpoint implements Component {
     const match = url === null ? undefined : find(this.#routes, request.method ?? 'GET', url.pathname)
     if (url === null || match === undefined) {
       request.resume()
+      const methods = url === null ? [] : METHODS.filter((method) => find(this.#routes, method, url.pathname) !== undefined)
+      const allow = methods.join(', ')
+      if (allow !== '') return send(response, { status: 405, headers: { allow }, body: { error: `only ${allow} here` } })
       return send(response, { status: 404, body: { error: `nothing at ${request.method} ${url?.pathname ?? request.url}` } })
     }
     const body = await bodyOf(request, match.route.bodyBytesMax)

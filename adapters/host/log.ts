@@ -19,9 +19,17 @@ export class SystemLog implements Log {
   readonly #clock: Clock
   readonly #seen = new Map<string, { readonly sinceMs: number; count: number }>()
 
+  readonly #listeners = new Set<(line: string) => void>()
+
   constructor(level: LogLevel, clock: Clock) {
     this.#clock = clock
-    this.#pino = pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, stdout())
+    this.#pino = pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, stdout(this.#listeners))
+  }
+
+  /** Called with each line that is written, without priority; returns the unsubscriber. */
+  onLine(listener: (line: string) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
   }
 
   /** Takes effect with the next line. */
@@ -61,7 +69,7 @@ export class SystemLog implements Log {
 }
 
 /** Written at once: the last lines before a crash are the ones that matter. */
-function stdout(): pino.DestinationStream {
+function stdout(listeners: ReadonlySet<(line: string) => void>): pino.DestinationStream {
   const journal = process.env['JOURNAL_STREAM'] !== undefined
   const stream = {
     lastLevel: 30,
@@ -69,6 +77,7 @@ function stdout(): pino.DestinationStream {
     write(line: string): void {
       const prefix = journal ? (JOURNAL_PRIORITY[stream.lastLevel] ?? '<6>') : ''
       writeAll(prefix + line)
+      for (const listener of listeners) listener(line)
     },
   }
   return stream

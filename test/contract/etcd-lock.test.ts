@@ -263,13 +263,14 @@ describe('a lock that is lost', { timeout: 120_000 }, () => {
     const records = await tools.etcd.list({ prefix: 'audit/' })
     assert.equal(records.count, 1)
     const expected = {
+      schema: 1,
       action: 'lock break',
       scope: 'broken',
       token: token.revision,
       owner: { gateway: 'removed', life: 'life-1' },
       by: 'ada',
       reason: 'box was scrapped',
-      atMs: 5,
+      at: '1970-01-01T00:00:00.005Z',
     }
     assert.deepEqual(JSON.parse(String(records.entries[0]?.value)), expected)
     assert.equal((await tools.etcd.list({ prefix: 'patches/p/control' })).count, 1)

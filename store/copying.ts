@@ -4,6 +4,7 @@
  */
 import { closeSync, fsyncSync, openSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import BetterSqlite from 'better-sqlite3'
 import type { Database } from 'better-sqlite3'
 import { messageOf } from '../daemon/errors.ts'
 import { isDiskFull } from './damage.ts'
@@ -28,6 +29,7 @@ export async function copyDatabases(sources: readonly Copied[], directory: strin
     for (const { db, name } of sources) {
       const path = join(directory, name)
       await db.backup(path, { progress: () => PAGES_A_STEP })
+      settle(path)
       sync(path)
     }
     syncDirectory(directory)
@@ -56,6 +58,16 @@ function shortage(sources: readonly Copied[], directory: string): WireError | un
 
 function sizeOf(db: Database): number {
   return Math.max((db.pragma('page_count', { simple: true }) as number) * PAGE_BYTES, statSync(db.name).size)
+}
+
+/** One plain file: a copy that says WAL could not be opened on a medium that is read-only. */
+function settle(path: string): void {
+  const copy = new BetterSqlite(path)
+  try {
+    copy.pragma('journal_mode = DELETE')
+  } finally {
+    copy.close()
+  }
 }
 
 function sync(path: string): void {

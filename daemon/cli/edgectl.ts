@@ -8,6 +8,7 @@ import { fleetCommand } from './fleet.ts'
 import { patchCommands } from './patch/index.ts'
 import { boxPatchCommands } from './patches.ts'
 import { whyCommands } from './why.ts'
+import { backupCommand } from './move/backup.ts'
 import { exportCommand } from './move/export.ts'
 import { importCommands } from './move/import.ts'
 import { VERSION } from '../version.ts'
@@ -53,5 +54,6 @@ export function edgectlProgram(): Command {
   whyCommands(program)
   exportCommand(program)
   importCommands(program)
+  backupCommand(program)
   return program
 }

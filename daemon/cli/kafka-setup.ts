@@ -15,6 +15,7 @@ interface SetupOptions {
   readonly partitions: string
   readonly replication?: string
   readonly principal?: string
+  readonly importFor?: string
 }
 
 export function kafkaCommands(program: Command): void {
@@ -27,6 +28,7 @@ export function kafkaCommands(program: Command): void {
     .option('--partitions <n>', 'partitions of a new data topic', '6')
     .option('--replication <n>', 'copies of each new topic; default: 3, or as many as there are brokers')
     .option('--principal <name>', 'whom to give the rights; default: kafka.sasl.username')
+    .option('--import-for <gateway>', 'only the rights that this box needs to deliver what that one exported')
     .addHelpText('after', '\nExample:\n  edgectl kafka setup --print\n  edgectl kafka setup --partitions 12 --replication 3')
     .action((options: SetupOptions) => setUp(program, options))
 }
@@ -34,13 +36,14 @@ export function kafkaCommands(program: Command): void {
 async function setUp(program: Command, options: SetupOptions): Promise<void> {
   const { settings } = load(program.opts<GlobalOptions>())
   const kafka = named(settings)
-  const plan = kafkaPlan({
+  const wanted = kafkaPlan({
     prefix: kafka.prefix,
-    gateway: settings.gateway.id,
+    gateway: options.importFor ?? settings.gateway.id,
     dataTopics: kafka.allowedTopics,
     partitions: positive('--partitions', options.partitions),
     replication: options.replication === undefined ? undefined : positive('--replication', options.replication),
   })
+  const plan = options.importFor === undefined ? wanted : { ...wanted, topics: [] }
   const principal = options.principal ?? (kafka.sasl !== undefined && 'username' in kafka.sasl ? kafka.sasl.username : undefined)
   if (options.print === true) {
     const commands = commandsOf(plan, kafka.brokers.map(({ host, port }) => `${host}:${port}`).join(','), principal ?? 'PRINCIPAL')

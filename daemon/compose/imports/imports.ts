@@ -68,7 +68,8 @@ export class Imports implements Component {
       const state = deadLetters > 0 ? 'dead-letters' : delivery === undefined ? 'waiting' : 'delivering'
       const left = deadLetters > 0 ? 0 : (delivery?.left ?? messages)
       const reason = delivery === undefined ? undefined : (delivery.relay.reason ?? this.#trouble)
-      const remedy = delivery?.relay.remedy
+      // What Kafka must allow here are the rights of the box that the messages came from.
+      const remedy = delivery?.relay.remedy?.replace('kafka setup --print', `kafka setup --print --import-for ${gateway}`)
       return {
         ...{ id, gateway, messages, importedAt, state, left, deadLetters },
         ...(reason === undefined ? {} : { reason }),

@@ -32,7 +32,7 @@ module.exports = {
       from: { path: '^(adapters|store)/' },
       to: {
         path: '^(daemon|config)/',
-        pathNot: '^daemon/(ports|clock|errors|component|health|metrics|patch/(ports|kinds|document|memory|signing))\\.ts$',
+        pathNot: '^daemon/(ports|clock|errors|component|health|metrics|doctor/facts|patch/(ports|kinds|document|memory|signing))\\.ts$',
       },
     },
     {

@@ -44,6 +44,10 @@ export class Sockets {
     return socket
   }
 
+  get open(): ReadonlySet<Socket> {
+    return this.#open
+  }
+
   get sentBytes(): number {
     let sum = this.#closedBytes
     for (const socket of this.#open) sum += socket.bytesWritten

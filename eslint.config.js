@@ -3,7 +3,7 @@ import tseslint from 'typescript-eslint'
 const words = ['manager', 'handler', 'helper', 'util', 'utils', 'common', 'misc']
 
 export default tseslint.config(
-  { ignores: ['node_modules/', '.services/', '.bench/'] },
+  { ignores: ['node_modules/', '.services/', '.bench/', 'dist/'] },
   {
     files: ['**/*.ts'],
     extends: [...tseslint.configs.recommendedTypeChecked],

@@ -25,7 +25,7 @@ function listDropIns(folder: string): readonly FileResult[] {
     if (names.length > MAX_FILES) return [refusal({ source: folder }, `${names.length} files; keep at most ${MAX_FILES}`)]
     return names.map((name) => readConfigFile(join(folder, name)))
   } catch (error) {
-    return codeOf(error) === 'ENOENT' ? [] : [refusal({ source: folder }, explain(error, 'read and list'))]
+    return codeOf(error) === 'ENOENT' ? [] : [failed(folder, error, 'read and list')]
   }
 }
 
@@ -39,7 +39,7 @@ function readConfigFile(path: string): FileResult {
     const bytes = readBounded(path)
     return typeof bytes === 'string' ? refusal({ source: path }, bytes) : decode(path, bytes)
   } catch (error) {
-    return refusal({ source: path }, explain(error, 'read'))
+    return failed(path, error, 'read')
   }
 }
 
@@ -98,10 +98,19 @@ function placeOf(path: string, bytes: Uint8Array, index: number): Origin {
   return { source: path, line: before.length, column: (before[before.length - 1] ?? '').length + 1 }
 }
 
+function failed(path: string, error: unknown, verb: string): { readonly problem: Problem } {
+  const { problem } = refusal({ source: path }, explain(error, verb))
+  return { problem: isDenial(error) ? { ...problem, denied: true } : problem }
+}
+
+function isDenial(error: unknown): boolean {
+  return ['EACCES', 'EPERM'].includes(codeOf(error) ?? '')
+}
+
 function explain(error: unknown, verb: string): string {
   const code = codeOf(error)
   if (code === 'ENOENT') return 'there is no such file; write it (an empty one is valid), or name another with --config'
-  if (code === 'EACCES' || code === 'EPERM') return `this user may not ${verb} it; give the group of the service access (chgrp, chmod g+r)`
+  if (isDenial(error)) return `this user may not ${verb} it; give the group of the service access (chgrp, chmod g+r)`
   return `cannot ${verb} it: ${error instanceof Error ? error.message : String(error)}`
 }
 

@@ -15,6 +15,8 @@ export interface Problem {
   /** Empty for a problem of a whole file. */
   readonly path: Path
   readonly message: string
+  /** The file may not be read by this user: nothing is known of the configuration itself. */
+  readonly denied?: true
 }
 
 /** Every error found, in the order of the files, lines and columns. `message` is one line per problem. */

@@ -47,10 +47,13 @@ export class StoppedOutbox {
     this.#ledger.load()
   }
 
-  /** Throws `rejected`, with what to do, when there is no outbox, it can't be read, or a daemon has it open. */
-  static open(dataDir: string): StoppedOutbox {
+  /**
+   * Throws `rejected`, with what to do, when there is no outbox, it can't be read, or a daemon has it open. `beside`: also
+   * then, for a daemon that hangs. What it has committed is read; a checkpoint that it hangs in holds no reader up (WAL).
+   */
+  static open(dataDir: string, { beside = false }: { readonly beside?: boolean } = {}): StoppedOutbox {
     const path = join(dataDir, 'outbox.db')
-    const owner = lockOwner(dataDir)
+    const owner = beside ? undefined : lockOwner(dataDir)
     if (owner !== undefined) {
       const pid = owner.pid === undefined ? '' : ` (pid ${owner.pid})`
       throw new GatewayError('rejected', `a daemon${pid} uses ${dataDir}, but does not answer`, {

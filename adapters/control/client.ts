@@ -1,5 +1,19 @@
 import { Agent, request, type Dispatcher } from 'undici'
-import { GatewayError, messageOf } from '../../daemon/errors.ts'
+import { GatewayError, messageOf, type ErrorDetails } from '../../daemon/errors.ts'
+
+/** Within these, a daemon that lives has begun to answer: a look, which files can answer too, and an order. */
+const LOOK_MS = 4_000
+const ORDER_MS = 10_000
+
+/** `away`: nobody serves the socket. `silent`: somebody does, and does not answer. */
+export class DaemonUnreachable extends GatewayError {
+  readonly why: 'away' | 'silent'
+
+  constructor(why: 'away' | 'silent', message: string, details: ErrorDetails) {
+    super('transient', message, details)
+    this.why = why
+  }
+}
 
 /** Asks the running daemon over its control socket. One client per command. */
 export class ControlClient {
@@ -8,15 +22,16 @@ export class ControlClient {
 
   constructor(socketPath: string) {
     this.#socketPath = socketPath
-    this.#agent = new Agent({ connect: { socketPath }, headersTimeout: 10_000, bodyTimeout: 10_000, connectTimeout: 3_000 })
+    this.#agent = new Agent({ connect: { socketPath }, headersTimeout: ORDER_MS, bodyTimeout: 10_000, connectTimeout: 3_000 })
   }
 
   get(path: string): Promise<unknown> {
-    return this.#ask('GET', path)
+    return this.#ask('GET', path, { headersTimeout: LOOK_MS })
   }
 
-  post(path: string): Promise<unknown> {
-    return this.#ask('POST', path)
+  /** `body` is sent as it is. */
+  post(path: string, body?: string): Promise<unknown> {
+    return this.#ask('POST', path, body === undefined ? {} : { body })
   }
 
   /**
@@ -51,17 +66,23 @@ export class ControlClient {
     return this.#agent.destroy()
   }
 
-  /** Rejects with `transient` when no daemon answers, `rejected` when it refuses the request. */
-  async #ask(method: 'GET' | 'POST', path: string): Promise<unknown> {
-    const answer = await this.#open(method, path)
-    const body: unknown = await answer.body.json()
+  /** Rejects with `DaemonUnreachable` when no daemon answers, `rejected` when it refuses the request. */
+  async #ask(method: 'GET' | 'POST', path: string, options: { headersTimeout?: number; body?: string } = {}): Promise<unknown> {
+    const answer = await this.#open(method, path, options)
+    const body: unknown = await answer.body.json().catch((cause: Error) => {
+      throw silent(this.#socketPath, method, cause)
+    })
     if (answer.statusCode >= 400) throw refusal(answer.statusCode, body)
     return body
   }
 
-  async #open(method: 'GET' | 'POST', path: string, options: { bodyTimeout?: number } = {}): Promise<Dispatcher.ResponseData> {
+  async #open(
+    method: 'GET' | 'POST',
+    path: string,
+    options: { bodyTimeout?: number; headersTimeout?: number; body?: string } = {},
+  ): Promise<Dispatcher.ResponseData> {
     return request(`http://daemon${path}`, { method, dispatcher: this.#agent, ...options }).catch((cause: NodeJS.ErrnoException) => {
-      throw unreachable(this.#socketPath, cause)
+      throw unreachable(this.#socketPath, method, cause)
     })
   }
 }
@@ -75,16 +96,20 @@ function remedyIn(body: unknown): { readonly remedy?: string } {
   return typeof body === 'object' && body !== null && 'remedy' in body ? { remedy: String(body.remedy) } : {}
 }
 
-function unreachable(path: string, cause: NodeJS.ErrnoException): GatewayError {
+function unreachable(path: string, method: 'GET' | 'POST', cause: NodeJS.ErrnoException): GatewayError {
   if (cause.code === 'EACCES') {
     return new GatewayError('rejected', `no permission for the control socket ${path}`, {
       cause,
       remedy: 'run it with sudo, or add yourself to the group edge-gateway and log in again',
     })
   }
-  const missing = cause.code === 'ENOENT' || cause.code === 'ECONNREFUSED'
-  const message = missing
-    ? `the daemon is not running (nothing answers at ${path})`
-    : `the daemon does not answer at ${path}: ${cause.message}`
-  return new GatewayError('transient', message, { cause, remedy: 'systemctl status edge-gateway' })
+  if (cause.code !== 'ENOENT' && cause.code !== 'ECONNREFUSED') return silent(path, method, cause)
+  const remedy = 'systemctl status edge-gateway says why; systemctl start edge-gateway starts it'
+  return new DaemonUnreachable('away', `the daemon is not running (nothing answers at ${path})`, { cause, remedy })
+}
+
+function silent(path: string, method: 'GET' | 'POST', cause: Error): DaemonUnreachable {
+  const later = method === 'POST' ? '; it may still do what it was asked when it goes on' : ''
+  const remedy = 'journalctl -u edge-gateway -n 50 says what it did last; systemctl restart edge-gateway loses nothing'
+  return new DaemonUnreachable('silent', `the daemon does not answer at ${path}: ${cause.message}${later}`, { cause, remedy })
 }

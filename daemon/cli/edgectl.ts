@@ -3,6 +3,8 @@ import { bufferCommand, ledgerCommand, statusCommand } from './figures.ts'
 import { deadLetterCommands } from './dead-letters.ts'
 import { configCommands } from './config-show.ts'
 import { kafkaCommands } from './kafka-setup.ts'
+import type { GlobalOptions } from './ask.ts'
+import { watchEndings } from './ending.ts'
 import { report } from './failure.ts'
 import { fleetCommand } from './fleet.ts'
 import { patchCommands } from './patch/index.ts'
@@ -11,6 +13,7 @@ import { whyCommands } from './why.ts'
 import { backupCommand } from './move/backup.ts'
 import { exportCommand } from './move/export.ts'
 import { importCommands } from './move/import.ts'
+import { verifyCommand } from './move/verify.ts'
 import { VERSION } from '../version.ts'
 
 const EXIT_CODES = `
@@ -18,16 +21,17 @@ Exit codes:
   0  all is well, or the command did what was asked
   1  works, and needs a look (buffering, degraded); or the request was refused
   2  blocked or stuck
-  3  the daemon is not running
-  64 wrong usage   77 no permission   78 the configuration is invalid`
+  3  nobody answers: the daemon is not running, or etcd or Kafka can't be reached
+  64 wrong usage   74 a disk or file failed   77 no permission   78 the configuration is invalid`
 
 /** The technician's command line. Every command takes --json; none needs the daemon except where it says so. */
 export async function edgectl(argv: readonly string[]): Promise<void> {
+  watchEndings()
   const program = edgectlProgram()
   try {
     await program.parseAsync([...argv])
   } catch (error) {
-    process.exitCode = report(error)
+    process.exitCode = report(error, program.opts<GlobalOptions>().json)
   }
 }
 
@@ -55,5 +59,6 @@ export function edgectlProgram(): Command {
   exportCommand(program)
   importCommands(program)
   backupCommand(program)
+  verifyCommand(program)
   return program
 }

@@ -4,11 +4,12 @@ import type { StatusDocument } from '../status.ts'
 import { ask, type GlobalOptions } from './ask.ts'
 import { ledgerView, type LedgerDocument } from './ledger-view.ts'
 import { statusView } from './status-view.ts'
-import { count, size, table } from './text.ts'
+import { count, harmless, size, table } from './text.ts'
 
 const VERDICT_EXIT = { ok: 0, starting: 0, stopping: 0, buffering: 1, degraded: 1, blocked: 2, stuck: 2 } as const
 /** systemctl's code for a unit that does not run. */
 const NOT_RUNNING = 3
+const STUCK = 2
 
 export function statusCommand(program: Command): void {
   program
@@ -19,7 +20,7 @@ export function statusCommand(program: Command): void {
       const answer = await ask(program.opts<GlobalOptions>(), '/status')
       if (answer.live) show(program, answer.document, statusView(answer.document as StatusDocument))
       else show(program, answer.document, bufferView(answer.document as StoppedDocument))
-      process.exitCode = answer.live ? VERDICT_EXIT[(answer.document as StatusDocument).verdict.state] : NOT_RUNNING
+      process.exitCode = answer.live ? VERDICT_EXIT[(answer.document as StatusDocument).verdict.state] : answer.silent ? STUCK : NOT_RUNNING
     })
 }
 
@@ -51,6 +52,8 @@ export function ledgerCommand(program: Command): void {
 /** What `/buffer` says, and what the files say while the daemon is down. */
 export interface StoppedDocument {
   readonly running: boolean
+  /** There is a daemon, but it does not answer. */
+  readonly silent?: boolean
   readonly lanes: Readonly<
     Record<
       string,
@@ -69,9 +72,12 @@ export interface StoppedDocument {
   readonly epochs: readonly { readonly epoch: string; readonly createdAt: string; readonly lanes: readonly string[] }[]
 }
 
+const STOPPED = 'STOPPED: the daemon is not running'
+const SILENT = 'STUCK: the daemon runs, but does not answer (journalctl -u edge-gateway; systemctl restart edge-gateway loses nothing)'
+
 function bufferView(document: StoppedDocument): string {
   const limit = document.maxBytes === undefined ? '' : ` of ${size(document.maxBytes)}`
-  const state = document.running ? '' : 'STOPPED: the daemon is not running; these figures are from its files\n'
+  const state = document.running ? '' : `${document.silent === true ? SILENT : STOPPED}; these figures are from its files\n`
   const lanes = table(
     ['lane', 'messages', 'payload', 'delivered up to', 'highest', 'oldest'],
     Object.entries(document.lanes).map(([name, lane]) => [
@@ -96,5 +102,5 @@ function age(seconds: number | undefined): string {
 }
 
 export function show(program: Command, document: unknown, text: string): void {
-  console.log(program.opts<GlobalOptions>().json === true ? JSON.stringify(document, undefined, 2) : text)
+  console.log(harmless(program.opts<GlobalOptions>().json === true ? JSON.stringify(document, undefined, 2) : text))
 }

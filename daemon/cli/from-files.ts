@@ -1,4 +1,5 @@
 /** Answers from the files of a daemon that is down, in the same shapes as the control socket's. */
+import type { DaemonUnreachable } from '../../adapters/control/client.ts'
 import { SystemClock } from '../../adapters/host/clock.ts'
 import { formatOrigin, formatPath } from '../../config/problem.ts'
 import { StoppedOutbox } from '../../store/readonly.ts'
@@ -10,7 +11,7 @@ import { ledgerDocument } from './ledger-view.ts'
 import { patchesFromFiles } from './patches-from-files.ts'
 
 /** `refusal`: what the socket said; it is thrown for a question that the files can't answer. */
-export async function fromFiles(path: string, question: string, refusal: GatewayError): Promise<unknown> {
+export async function fromFiles(path: string, question: string, refusal: DaemonUnreachable): Promise<unknown> {
   const { loaded, leftOut } = loadForStart(path, new SystemClock(), 'command').layered
   const { settings, effective } = loaded
   const url = new URL(question, 'http://files')
@@ -24,7 +25,7 @@ export async function fromFiles(path: string, question: string, refusal: Gateway
   const ofPatches = patchesFromFiles(settings, url)
   if (ofPatches !== undefined) return ofPatches
   if (url.pathname === '/locks') throw refusal
-  const outbox = StoppedOutbox.open(settings.gateway.dataDir)
+  const outbox = StoppedOutbox.open(settings.gateway.dataDir, { beside: refusal.why === 'silent' })
   try {
     return answer(outbox, url, settings.buffer.maxBytes, refusal)
   } finally {
@@ -32,9 +33,9 @@ export async function fromFiles(path: string, question: string, refusal: Gateway
   }
 }
 
-function answer(outbox: StoppedOutbox, { pathname, searchParams }: URL, maxBytes: number, refusal: GatewayError): unknown {
+function answer(outbox: StoppedOutbox, { pathname, searchParams }: URL, maxBytes: number, refusal: DaemonUnreachable): unknown {
   const limit = (name: string, otherwise: number): number => Number(searchParams.get(name) ?? otherwise) || otherwise
-  if (pathname === '/status' || pathname === '/buffer') return stoppedDocument(outbox, maxBytes)
+  if (pathname === '/status' || pathname === '/buffer') return stoppedDocument(outbox, maxBytes, refusal.why === 'silent')
   if (pathname === '/ledger') return ledgerDocument(outbox.totals(), outbox.lines(limit('devices', 20)))
   if (pathname === '/dead-letters')
     return { schema: 1, deadLetters: outbox.deadLetters(limit('limit', 50)).map((letter) => letterDocument(letter, false)) }
@@ -45,7 +46,7 @@ function answer(outbox: StoppedOutbox, { pathname, searchParams }: URL, maxBytes
   return letterDocument(letter, searchParams.get('payload') === '1')
 }
 
-function stoppedDocument(outbox: StoppedOutbox, maxBytes: number): StoppedDocument & { readonly schema: 1 } {
+function stoppedDocument(outbox: StoppedOutbox, maxBytes: number, silent: boolean): StoppedDocument & { readonly schema: 1 } {
   const lanes = Object.entries(outbox.lanes()).map(([name, { oldestMs, ...lane }]) => {
     const oldest = oldestMs === undefined ? {} : { oldestAgeSeconds: Math.max(0, Math.round((Date.now() - oldestMs) / 1_000)) }
     return [name, { ...lane, ...oldest }] as const
@@ -53,6 +54,7 @@ function stoppedDocument(outbox: StoppedOutbox, maxBytes: number): StoppedDocume
   return {
     schema: 1,
     running: false,
+    ...(silent ? { silent } : {}),
     usedBytes: outbox.usedBytes(),
     maxBytes,
     deadLetters: outbox.deadLetterCount,

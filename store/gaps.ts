@@ -2,12 +2,15 @@
  * Positions that left the buffer in another way than into Kafka, and why: what `edgectl verify` needs to tell a gap
  * that was decided from one that nobody can explain. Written in the transaction that decides; bounded.
  */
+import { join } from 'node:path'
+import BetterSqlite from 'better-sqlite3'
 import type { Database, Statement } from 'better-sqlite3'
 import { LANES } from '../daemon/ports.ts'
 import type { EpochId, Gap } from '../daemon/ports.ts'
 import { DEAD_LETTERED, EXPORTED, LOST, SHED_CODES } from './ledger-codec.ts'
 import type { Transaction } from './transaction.ts'
 
+const OUTBOX = 'outbox.db'
 /** Neighbours are one row, so that this is far more than a box needs; the oldest go first. */
 const ROWS_MAX = 10_000
 
@@ -61,8 +64,17 @@ export class Gaps {
   }
 }
 
-/** Of a file that is only read; one that the release before wrote has no such table. */
-export function gapsOf(db: Database): Gap[] {
+/** Of a daemon that is down; a file that the release before wrote has no such table. */
+export function stoppedGaps(dataDir: string): Gap[] {
+  const db = new BetterSqlite(join(dataDir, OUTBOX), { readonly: true, fileMustExist: true })
+  try {
+    return gapsOf(db)
+  } finally {
+    db.close()
+  }
+}
+
+function gapsOf(db: Database): Gap[] {
   const there = db.prepare("SELECT count(*) FROM sqlite_master WHERE name = 'gaps'").pluck().get() === 1
   return there ? listGaps(db.prepare('SELECT lane, epoch, first, last, reason FROM gaps ORDER BY id')) : []
 }

@@ -29,6 +29,8 @@ export interface PlanInput {
   readonly dataTopics: readonly string[]
   readonly partitions: number
   readonly replication: number | undefined
+  /** The gateway's principal may read the data topics. */
+  readonly readable?: boolean
 }
 
 export function kafkaPlan(input: PlanInput): KafkaPlan {
@@ -47,18 +49,20 @@ export function kafkaPlan(input: PlanInput): KafkaPlan {
     own('events', 1, { 'cleanup.policy': 'delete' }, 'verdicts and status records'),
     own('dead-letter', 1, { 'cleanup.policy': 'delete' }, 'notices of records that were refused for good'),
   ]
-  return { topics, acls: aclsFor(topics, prefix, gateway) }
+  return { topics, acls: aclsFor(topics, prefix, gateway, input.readable === true ? dataTopics : []) }
 }
 
 /** Kafka wants Read on the topic and the group of a transactional offset commit (TxnOffsetCommit). */
-function aclsFor(topics: readonly TopicPlan[], prefix: string, gateway: string): AclPlan[] {
+function aclsFor(topics: readonly TopicPlan[], prefix: string, gateway: string, readable: readonly string[]): AclPlan[] {
   return [
     ...topics.map(({ topic }): AclPlan => ({
       resource: 'topic',
       name: topic,
       prefixed: false,
       operations:
-        topic === `${prefix}.positions` ? ['Read', 'Write', 'Describe', 'DescribeConfigs'] : ['Write', 'Describe', 'DescribeConfigs'],
+        topic === `${prefix}.positions` || readable.includes(topic)
+          ? ['Read', 'Write', 'Describe', 'DescribeConfigs']
+          : ['Write', 'Describe', 'DescribeConfigs'],
     })),
     { resource: 'group', name: `${prefix}.${gateway}.`, prefixed: true, operations: ['Read', 'Describe'] },
     { resource: 'transactional-id', name: `${prefix}.${gateway}`, prefixed: false, operations: ['Write', 'Describe'] },

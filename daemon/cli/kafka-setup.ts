@@ -16,6 +16,7 @@ interface SetupOptions {
   readonly replication?: string
   readonly principal?: string
   readonly importFor?: string
+  readonly forVerify?: boolean
 }
 
 export function kafkaCommands(program: Command): void {
@@ -29,6 +30,7 @@ export function kafkaCommands(program: Command): void {
     .option('--replication <n>', 'copies of each new topic; default: 3, or as many as there are brokers')
     .option('--principal <name>', 'whom to give the rights; default: kafka.sasl.username')
     .option('--import-for <gateway>', 'only the rights that this box needs to deliver what that one exported')
+    .option('--for-verify', 'also the right to read the data topics, for edgectl verify')
     .addHelpText('after', '\nExample:\n  edgectl kafka setup --print\n  edgectl kafka setup --partitions 12 --replication 3')
     .action((options: SetupOptions) => setUp(program, options))
 }
@@ -40,6 +42,7 @@ async function setUp(program: Command, options: SetupOptions): Promise<void> {
     prefix: kafka.prefix,
     gateway: options.importFor ?? settings.gateway.id,
     dataTopics: kafka.allowedTopics,
+    readable: options.forVerify === true,
     partitions: positive('--partitions', options.partitions),
     replication: options.replication === undefined ? undefined : positive('--replication', options.replication),
   })

@@ -10,6 +10,7 @@ type ConcernedComponent =
   | 'admission'
   | 'outbox'
   | 'ledger'
+  | 'presence'
   | 'relay'
   | 'etcd'
   | 'patches'
@@ -61,6 +62,7 @@ const RULES: readonly Rule[] = [
   rule('limits', 'admission', 'live'),
   rule('buffer', 'outbox', 'live'),
   rule('ledger', 'ledger', 'live'),
+  rule('presence', 'presence', 'live'),
   rule('kafka.prefix', 'relay', 'restart'),
   rule('kafka', 'relay', 'live'),
   rule('etcd', 'etcd', 'restart'),

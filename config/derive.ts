@@ -12,6 +12,7 @@ import type {
   LimitSettings,
   ListenerSettings,
   PatchSettings,
+  PresenceSettings,
   SaslSettings,
   Settings,
   TopicSettings,
@@ -41,6 +42,7 @@ export function deriveSettings(config: Config, diskBytes: number | undefined): S
     limits: deriveLimits(config.limits),
     buffer: deriveBuffer(config.buffer, diskBytes),
     ledger: config.ledger,
+    presence: derivePresence(config.presence),
     kafka: config.kafka && deriveKafka(config.kafka),
     etcd: config.etcd && deriveEtcd(config.etcd),
     patches: derivePatches(config.patches),
@@ -166,6 +168,11 @@ function deriveBuffer(buffer: Config['buffer'], diskBytes: number | undefined): 
   }
 }
 
+function derivePresence({ silentAfter, maxDevices, groups }: Config['presence']): PresenceSettings {
+  const entries = Object.entries(groups).map(([name, group]) => [name, { devices: group.devices, silentAfterMs: group.silentAfter }])
+  return { silentAfterMs: silentAfter, maxDevices, groups: Object.fromEntries(entries) as PresenceSettings['groups'] }
+}
+
 function deriveKafka(kafka: Kafka): KafkaSettings {
   const { transaction } = kafka
   return {
@@ -216,5 +223,7 @@ function derivePatches(patches: Config['patches']): PatchSettings {
     lockTtlMs: patches.lockTtl,
     roots: patches.roots,
     units: patches.units,
+    executor: patches.executor,
+    hookUser: patches.hookUser,
   }
 }

@@ -6,6 +6,7 @@ import { limitsSchema } from './schema/limits.ts'
 import { controlSchema, logSchema, metricsSchema, pageSchema, shutdownSchema } from './schema/local.ts'
 import { mqttSchema } from './schema/mqtt.ts'
 import { etcdSchema, patchesSchema } from './schema/patches.ts'
+import { presenceSchema } from './schema/presence.ts'
 
 /**
  * The whole config file. Keys are those that people write; `settings.ts` gives the program names with units.
@@ -17,6 +18,7 @@ export const configSchema = z.strictObject({
   limits: limitsSchema.prefault({}).meta({ description: 'What is admitted.' }),
   buffer: bufferSchema.prefault({}).meta({ description: 'What is kept until Kafka has it.' }),
   ledger: ledgerSchema.prefault({}).meta({ description: 'The durable count of all that was dropped.' }),
+  presence: presenceSchema.prefault({}).meta({ description: 'When a device counts as silent.' }),
   kafka: kafkaSchema.optional().meta({ description: 'Where device logs go. Without it they are buffered.' }),
   etcd: etcdSchema.optional().meta({ description: 'Where patches come from. Without it there are none.' }),
   patches: patchesSchema.prefault({}).meta({ description: 'Which patches are accepted, and what they may touch.' }),

@@ -22,6 +22,7 @@ export interface Settings {
   readonly limits: LimitSettings
   readonly buffer: BufferSettings
   readonly ledger: { readonly maxDevices: number }
+  readonly presence: PresenceSettings
   /** `undefined`: nothing is forwarded, all is buffered. */
   readonly kafka: KafkaSettings | undefined
   /** `undefined`: there are no patches. */
@@ -160,6 +161,14 @@ export interface BufferSettings {
   readonly dedupe: { readonly from: DedupeFrom; readonly windowMs: number; readonly maxIds: number }
 }
 
+export interface PresenceSettings {
+  /** `off` is Infinity. */
+  readonly silentAfterMs: number
+  readonly maxDevices: number
+  /** `devices`: a pattern of device ids with `*` and `?`; the most specific one wins. */
+  readonly groups: Readonly<Record<string, { readonly devices: string; readonly silentAfterMs: number }>>
+}
+
 export interface KafkaSettings {
   readonly brokers: readonly HostPort[]
   /** A name, or a template of topic parts such as `logs.{stream}`. */
@@ -211,4 +220,8 @@ export interface PatchSettings {
   readonly lockTtlMs: number
   readonly roots: Readonly<Record<string, string>>
   readonly units: readonly string[]
+  /** Who changes roots; `ifThere`: only where the socket exists. `undefined`: the daemon itself. */
+  readonly executor: { readonly socket: string; readonly ifThere: boolean } | undefined
+  /** For the executor: `undefined`, the root's owner or the patch's. */
+  readonly hookUser: string | undefined
 }

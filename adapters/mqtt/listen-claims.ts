@@ -15,9 +15,17 @@ export class Claims {
   readonly #auth: Authenticator
   readonly #tally: Tally
   readonly #exchanges: Exchanges
+  readonly #turnedAway: (names: readonly string[], detail: string) => void
   readonly #byClientId = new Map<string, Connection>()
 
-  constructor(connectionsMax: number, auth: Authenticator, tally: Tally, exchanges: Exchanges) {
+  constructor(
+    connectionsMax: number,
+    auth: Authenticator,
+    tally: Tally,
+    exchanges: Exchanges,
+    turnedAway: (names: readonly string[], detail: string) => void = () => undefined,
+  ) {
+    this.#turnedAway = turnedAway
     this.#max = connectionsMax
     this.#auth = auth
     this.#tally = tally
@@ -35,14 +43,14 @@ export class Claims {
     if (early !== undefined) return early
     const proof = await this.#auth.prove({ clientId, username, password, commonName: connection.commonName })
     if (connection.ending !== undefined) return { returnCode: ReturnCode.SERVER_UNAVAILABLE, detail: 'it is gone' }
-    if ('returnCode' in proof) return this.#deny(connection, 'bad-credentials', proof.returnCode, proof.detail)
+    if ('returnCode' in proof) return this.#deny(connection, request, 'bad-credentials', proof)
     // Decided again after the wait: others have come in.
-    const full = this.#refuseFull(connection, clientId)
+    const full = this.#refuseFull(connection, request)
     if (full !== undefined) return full
     const holder = this.#byClientId.get(clientId)
     if (holder !== undefined && holder.device?.identity !== proof.identity) {
       const detail = `client id ${JSON.stringify(clientId.slice(0, 64))} is in use by another identity`
-      return this.#deny(connection, 'client-id-taken', ReturnCode.IDENTIFIER_REJECTED, detail)
+      return this.#deny(connection, request, 'client-id-taken', { returnCode: ReturnCode.IDENTIFIER_REJECTED, detail })
     }
     this.#give(connection, request, proof)
     return undefined
@@ -67,29 +75,26 @@ export class Claims {
     this.#tally.connects++
   }
 
-  #refuseEarly(connection: Connection, { clientId, anonymous, clean }: ConnectRequest): Denial | undefined {
-    if (anonymous && !clean) {
-      return this.#deny(connection, 'bad-client-id', ReturnCode.IDENTIFIER_REJECTED, 'a persistent session needs a client id')
-    }
-    if (clientId.length > CLIENT_ID_CHARS_MAX || clientId.includes('\0')) {
-      return this.#deny(
-        connection,
-        'bad-client-id',
-        ReturnCode.IDENTIFIER_REJECTED,
-        `a client id with U+0000, or of more than ${CLIENT_ID_CHARS_MAX} characters`,
-      )
-    }
-    return this.#refuseFull(connection, clientId)
+  #refuseEarly(connection: Connection, request: ConnectRequest): Denial | undefined {
+    const { clientId, anonymous, clean } = request
+    const badId = (detail: string): Denial =>
+      this.#deny(connection, request, 'bad-client-id', { returnCode: ReturnCode.IDENTIFIER_REJECTED, detail })
+    if (anonymous && !clean) return badId('a persistent session needs a client id')
+    if (clientId.length > CLIENT_ID_CHARS_MAX || clientId.includes('\0'))
+      return badId(`a client id with U+0000, or of more than ${CLIENT_ID_CHARS_MAX} characters`)
+    return this.#refuseFull(connection, request)
   }
 
-  #refuseFull(connection: Connection, clientId: string): Denial | undefined {
+  #refuseFull(connection: Connection, request: ConnectRequest): Denial | undefined {
     // Who takes over its own half-open connection needs no new place.
-    if (this.#byClientId.size < this.#max || this.#byClientId.has(clientId)) return undefined
-    return this.#deny(connection, 'max-connections', ReturnCode.SERVER_UNAVAILABLE, `all ${this.#max} connections are in use`)
+    if (this.#byClientId.size < this.#max || this.#byClientId.has(request.clientId)) return undefined
+    const detail = `all ${this.#max} connections are in use`
+    return this.#deny(connection, request, 'max-connections', { returnCode: ReturnCode.SERVER_UNAVAILABLE, detail })
   }
 
-  #deny(connection: Connection, refusal: Refusal, returnCode: number, detail: string): Denial {
-    this.#tally.refuse(refusal, detail, connection.peer)
-    return { returnCode, detail }
+  #deny(connection: Connection, { clientId, username }: ConnectRequest, refusal: Refusal, denial: Denial): Denial {
+    this.#tally.refuse(refusal, denial.detail, connection.peer)
+    this.#turnedAway([clientId, ...[username, connection.commonName].filter((name) => name !== undefined)], denial.detail)
+    return denial
   }
 }

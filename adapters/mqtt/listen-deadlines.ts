@@ -1,3 +1,4 @@
+import type { Clock } from '../../daemon/clock.ts'
 import type { Ending } from './listen-counters.ts'
 
 const CONNECT_TIMEOUT_MS = 10_000
@@ -55,4 +56,8 @@ export function overdue(
 
 function patienceMs(keepaliveSeconds: number): number {
   return keepaliveSeconds === 0 ? HELD_MAX_MS : Math.min(HELD_MAX_MS, keepaliveSeconds * 500)
+}
+
+export function pause(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => void clock.after(ms, resolve))
 }

@@ -1,7 +1,7 @@
-import type { DevicePublisher, DeviceAnswer, DeviceSetting, DeviceTopic, Intake } from '../../daemon/ports.ts'
+import type { DeviceAnswer, DeviceEnding, DeviceLinks, DevicePublisher, DeviceSetting, DeviceTopic, Intake } from '../../daemon/ports.ts'
 import { DeviceAnswers } from './device-answers.ts'
 import type { Authenticator } from './listen-auth.ts'
-import type { Tally } from './listen-counters.ts'
+import type { Ending, Tally } from './listen-counters.ts'
 import type { InboundDevice } from './listen-inbound.ts'
 import type { ListenSettings } from './listen-settings.ts'
 import { OnlineDevices } from './online-devices.ts'
@@ -26,11 +26,13 @@ export class ListenDevices implements DevicePublisher {
   readonly answers: DeviceAnswers
   readonly #online = new OnlineDevices()
   readonly #mayRead: MayRead
+  readonly #links: DeviceLinks
   /** Sends to who has subscribed already; set while the listener is open. */
   forward: (setting: DeviceSetting) => void = () => undefined
 
-  constructor(source: string, tally: Tally, mayRead: MayRead) {
+  constructor(source: string, tally: Tally, mayRead: MayRead, links: DeviceLinks = NOBODY) {
     this.source = source
+    this.#links = links
     this.#mayRead = mayRead
     this.answers = new DeviceAnswers(source, (fields, message) => tally.warn('answer', fields, message))
   }
@@ -62,11 +64,19 @@ export class ListenDevices implements DevicePublisher {
   }
 
   came({ ready, device }: Visitor): void {
-    if (ready && device !== undefined) this.#online.came(idOf(device))
+    if (!ready || device === undefined) return
+    this.#online.came(idOf(device))
+    this.#links.connected(this.source, idOf(device), device.identity !== undefined)
   }
 
-  left({ ready, device }: Visitor): void {
-    if (ready && device !== undefined) this.#online.left(idOf(device))
+  left({ ready, device }: Visitor, why: Ending): void {
+    if (!ready || device === undefined) return
+    this.#online.left(idOf(device))
+    this.#links.disconnected(this.source, idOf(device), endingOf(why))
+  }
+
+  connectionsOf(device: string): number {
+    return this.#online.connectionsOf(device)
   }
 
   /** The intake for what is no answer. */
@@ -104,6 +114,15 @@ export function readRule(auth: Pick<Authenticator, 'maySubscribe'>, allowed: Lis
     const listed = auth.maySubscribe(device, filter)
     return allowed === undefined ? listed : allowed(device, filter) && listed !== false
   }
+}
+
+const NOBODY: DeviceLinks = { connected: () => undefined, disconnected: () => undefined, turnedAway: () => undefined }
+
+const BY_GATEWAY: ReadonlySet<Ending> = new Set(['held', 'stopped', 'refused', 'revoked', 'taken-over', 'over-budget'])
+
+function endingOf(why: Ending): DeviceEnding {
+  if (why === 'disconnect') return 'goodbye'
+  return BY_GATEWAY.has(why) ? 'gateway' : 'lost'
 }
 
 function idOf({ identity, clientId }: InboundDevice): string {

@@ -53,6 +53,7 @@ class PublishDelivery extends AckSlot implements Delivery {
   readonly retained: boolean
   declare readonly identity?: string
   declare readonly speaksForOthers?: true
+  declare readonly will?: true
   declare readonly exchange?: string
   declare readonly refused?: { readonly reason: ShedReason; readonly bytes: number }
   readonly #inbound: Inbound
@@ -70,6 +71,7 @@ class PublishDelivery extends AckSlot implements Delivery {
     if (extras.speaksForOthers) this.speaksForOthers = true
     if (extras.exchange !== undefined) this.exchange = extras.exchange
     if (extras.refused !== undefined) this.refused = extras.refused
+    if (extras.will) this.will = true
   }
 
   settle(): void {
@@ -92,6 +94,7 @@ interface Extras {
   readonly speaksForOthers: boolean
   readonly exchange: string | undefined
   readonly refused: { readonly reason: ShedReason; readonly bytes: number } | undefined
+  readonly will: boolean
 }
 
 /**
@@ -191,6 +194,7 @@ export class Inbound {
       undefined,
       reason === undefined ? undefined : { reason, bytes: payload.length },
       Ack.NONE,
+      true,
     )
   }
 
@@ -280,12 +284,19 @@ export class Inbound {
     else this.#shared.exchanges.whenSettled(exchange, ready)
   }
 
-  #offer(packet: PublishPacket, exchange: string | undefined, refused: Extras['refused'], ack = ackOf(packet.qos)): undefined {
+  #offer(
+    packet: PublishPacket,
+    exchange: string | undefined,
+    refused: Extras['refused'],
+    ack = ackOf(packet.qos),
+    will = false,
+  ): undefined {
     const delivery = new PublishDelivery(this, packet, ack, {
       identity: this.#device.identity,
       speaksForOthers: this.#speaksForOthers,
       exchange,
       refused,
+      will,
     })
     this.#messages++
     this.#bytes += delivery.cost

@@ -1,14 +1,14 @@
 import type { Socket } from 'node:net'
 import type { Clock } from '../../daemon/clock.ts'
 import { messageOf } from '../../daemon/errors.ts'
-import type { DevicePublisher, Intake, Log, Source, SourceState } from '../../daemon/ports.ts'
+import type { DeviceLinks, DevicePublisher, Intake, Log, Source, SourceState } from '../../daemon/ports.ts'
 import { Authenticator, ReturnCode } from './listen-auth.ts'
 import { Broker } from './listen-broker.ts'
 import { Budget } from './listen-budget.ts'
 import { Claims } from './listen-claims.ts'
 import { Connection, type ConnectionOwner } from './listen-connection.ts'
 import { Tally, type Ending, type ListenCounters, type Refusal } from './listen-counters.ts'
-import { HELD_MAX_MS, overdue } from './listen-deadlines.ts'
+import { HELD_MAX_MS, overdue, pause } from './listen-deadlines.ts'
 import { ListenDevices, readRule } from './listen-devices.ts'
 import { Exchanges, type ExchangeStore } from './listen-exchanges.ts'
 import { Fullness } from './listen-fullness.ts'
@@ -25,6 +25,7 @@ export interface MqttListenerOptions {
   readonly exchanges: ExchangeStore
   readonly clock: Clock
   readonly log: Log
+  readonly links?: DeviceLinks
 }
 
 const SWEEP_MS = 250
@@ -64,9 +65,10 @@ export class MqttListener implements Source {
     this.#tally = new Tally(name, clock, log)
     this.#auth = new Authenticator(name, settings.auth, clock, log)
     this.#budget = new Budget(settings.inFlightBytes)
-    this.#devices = new ListenDevices(name, this.#tally, readRule(this.#auth, settings.allowSubscribe))
+    this.#devices = new ListenDevices(name, this.#tally, readRule(this.#auth, settings.allowSubscribe), options.links)
     this.#exchanges = new Exchanges(options.exchanges)
-    this.#claims = new Claims(settings.maxConnections, this.#auth, this.#tally, this.#exchanges)
+    const turnedAway = (names: readonly string[], detail: string): void => options.links?.turnedAway(name, names, detail)
+    this.#claims = new Claims(settings.maxConnections, this.#auth, this.#tally, this.#exchanges, turnedAway)
     this.#status = { state: 'down', reason: 'not started', sinceMs: clock.wallMs() }
   }
 
@@ -91,6 +93,8 @@ export class MqttListener implements Source {
   get devices(): DevicePublisher {
     return this.#devices
   }
+
+  readonly connectionsOf = (device: string): number => this.#devices.connectionsOf(device)
 
   hold(reason: string): void {
     if (this.#stopping !== undefined) return
@@ -222,7 +226,7 @@ export class MqttListener implements Source {
 
   #ended(connection: Connection, reason: Ending, detail: string | undefined): void {
     this.#tally.end(reason, detail, connection.peer)
-    this.#devices.left(connection)
+    this.#devices.left(connection, reason)
     this.#claims.leave(connection)
   }
 
@@ -337,8 +341,4 @@ export class MqttListener implements Source {
     const sinceMs = same ? this.#status.sinceMs : this.#options.clock.wallMs()
     this.#status = { state, sinceMs, ...(reason === undefined ? {} : { reason }) }
   }
-}
-
-function pause(clock: Clock, ms: number): Promise<void> {
-  return new Promise((resolve) => void clock.after(ms, resolve))
 }

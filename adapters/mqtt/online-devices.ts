@@ -8,6 +8,10 @@ export class OnlineDevices {
     return [...this.#connections.keys()]
   }
 
+  connectionsOf(device: string): number {
+    return this.#connections.get(device) ?? 0
+  }
+
   onOnline(listener: (device: string) => void): () => void {
     this.#listeners.add(listener)
     return () => void this.#listeners.delete(listener)

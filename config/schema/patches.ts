@@ -50,6 +50,20 @@ export const unitName = scalar(
   { type: 'string', pattern: '\\.(service|socket|timer|path|target)$' },
 )
 
+const EXECUTOR_SOCKET = '/run/edge-gateway-executor.sock'
+
+const executorSocket = scalar(
+  (value) => {
+    if (value === 'off') return undefined
+    if (value === 'auto') return { socket: EXECUTOR_SOCKET, ifThere: true }
+    const isPath = typeof value === 'string' && /^\/[^\u0000-\u001f]{1,106}$/.test(value)
+    return isPath
+      ? { socket: value, ifThere: false }
+      : new Wrong(`${shown(value)} is no socket; write auto, off, or the absolute path of a socket`)
+  },
+  { type: 'string', pattern: '^(auto|off|/.+)$' },
+)
+
 export const patchesSchema = z.strictObject({
   controller: z.boolean().default(false).meta({ description: 'This box may lead rollouts. One to three boxes of a fleet should.' }),
   trustedKeys: named(trustedKeySchema, 32).prefault({}).meta({ description: 'Keys whose patches are accepted.' }),
@@ -60,4 +74,13 @@ export const patchesSchema = z.strictObject({
     .prefault({})
     .meta({ description: 'Folders of software that patches of kind files may change, by name.' }),
   units: listOf(unitName, 0, 64).prefault([]).meta({ description: 'systemd units that patches may stop and start.' }),
+  executor: executorSocket
+    .prefault('auto')
+    .meta({
+      description:
+        'Who changes roots: the small root program behind this socket; auto is the usual one where it is installed; off: the gateway itself.',
+    }),
+  hookUser: text(/^[a-z_][a-z0-9_-]{0,31}$/, 'write the name of a user of this box, for example app')
+    .optional()
+    .meta({ description: "Whom the executor runs hooks as. Default: the root's owner or the patch's, but never root.", example: 'app' }),
 })

@@ -66,6 +66,14 @@ export class Sources implements Component {
     return [...[...this.#running.values()].map(({ source }) => source), ...this.#starting].flatMap(({ devices }) => devices ?? [])
   }
 
+  /** Open connections of a device, to all listeners. */
+  connectionsOf(device: string): number {
+    let connections = 0
+    for (const { source } of this.#running.values()) connections += source.connectionsOf?.(device) ?? 0
+    for (const source of this.#starting) connections += source.connectionsOf?.(device) ?? 0
+    return connections
+  }
+
   state(): readonly SourceState[] {
     return [...this.#running.values()].map(({ source }) => source.state())
   }

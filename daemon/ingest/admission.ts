@@ -18,7 +18,7 @@ import type { IngestSettings } from './settings.ts'
 import { checkSettings } from './settings.ts'
 import type { UrgencyTest } from './severity.ts'
 import { urgencyTest } from './severity.ts'
-import { TokenBucket } from './token-bucket.ts'
+import { type Limit, TokenBucket } from './token-bucket.ts'
 import type { TopicMeaning } from './topic-pattern.ts'
 import { TopicPatterns } from './topic-pattern.ts'
 
@@ -35,6 +35,16 @@ export interface Judgement {
   readonly messageId?: Uint8Array
   /** Which bucket was empty. */
   readonly limitedBy?: 'device' | 'global'
+}
+
+/** Which limits hold for a device, and how much of each bucket is left now: 1 is full. */
+export interface DeviceLimit {
+  /** Of `limits.overrides`; undefined: `limits.perDevice`. */
+  readonly override: string | undefined
+  readonly limit: Limit
+  readonly level: number
+  readonly globalLevel: number
+  readonly overLimit: 'defer' | 'shed'
 }
 
 export interface AdmissionParts {
@@ -104,6 +114,19 @@ export class Admission {
 
   bucketState(): ReturnType<DeviceBuckets['state']> & { readonly globalLevel: number } {
     return { ...this.#devices.state(), globalLevel: this.#global.level() }
+  }
+
+  limitOf(device: string, nowMs: number): DeviceLimit {
+    const { classes, settings } = this.#rules
+    const index = classes.classOf(device)
+    this.#global.refill(nowMs)
+    return {
+      override: classes.names[index],
+      limit: classes.limits[index] ?? settings.limits.perDevice,
+      level: this.#devices.levelOf(device, nowMs),
+      globalLevel: this.#global.level(),
+      overLimit: settings.limits.overLimit,
+    }
   }
 
   #judgeReadable(delivery: Delivery, meaning: TopicMeaning, nowMs: number): Judgement {

@@ -114,6 +114,21 @@ export class DeviceBuckets {
     if (this.#slot >= this.#table.slots) this.#overflowed++
   }
 
+  /** Share of the device's burst that is left, the scarcer of messages and bytes; 1 when it has no bucket. Takes no slot. */
+  levelOf(device: string, nowMs: number): number {
+    this.#hash(device)
+    const { slots, keyHigh, keyLow, klass, usedMessages, usedBytes } = this.#table
+    let slot = this.#low & (slots - 1)
+    for (let step = 0; step < slots && klass[slot] !== NEVER; step++) {
+      if (keyLow[slot] === this.#low && keyHigh[slot] === this.#high) {
+        this.#refill(slot, nowMs)
+        return Math.max(0, 1 - Math.max(usedMessages[slot] ?? 0, usedBytes[slot] ?? 0))
+      }
+      slot = (slot + 1) & (slots - 1)
+    }
+    return 1
+  }
+
   /** `overflowed`: messages taken from a shared bucket since the start. */
   state(): { readonly slots: number; readonly occupied: number; readonly bytes: number; readonly overflowed: number } {
     const { slots } = this.#table

@@ -9,7 +9,7 @@ import type { Clock, Random } from '../clock.ts'
 import type { Component } from '../component.ts'
 import { messageOf } from '../errors.ts'
 import type { Delivery, Entry, Envelope, Intake, OutboxWriter, ShedReason, Source } from '../ports.ts'
-import type { Judgement } from './admission.ts'
+import type { DeviceLimit, Judgement } from './admission.ts'
 import { Admission, weightOf } from './admission.ts'
 import type { IngestCounters } from './counters.ts'
 import { Counters } from './counters.ts'
@@ -28,6 +28,8 @@ export interface IntakeParts {
   /** Is this one of the devices that may publish at all? */
   readonly isKnown: (device: string) => boolean
   readonly onNotice: NoticeSink
+  /** Looks on; what it throws is a fault of ours, and the message goes on. */
+  readonly watch?: { judged(delivery: Delivery, judgement: Judgement, bytes: number, nowMs: number): void }
 }
 
 const WHY: Readonly<Partial<Record<ShedReason, string>>> = {
@@ -50,10 +52,12 @@ export class DeviceIntake implements Intake, Component {
   readonly #notices: Notices
   readonly #counters = new Counters()
   readonly #hold: SourceHold
+  readonly #watch: IntakeParts['watch']
   #unsubscribe: (() => void) | undefined
 
   /** Throws a `rejected` GatewayError when the settings can't work. */
-  constructor(settings: IngestSettings, { clock, random, outbox, hash, isKnown, onNotice }: IntakeParts) {
+  constructor(settings: IngestSettings, { clock, random, outbox, hash, isKnown, onNotice, watch }: IntakeParts) {
+    this.#watch = watch
     this.#clock = clock
     this.#outbox = outbox
     this.#notices = new Notices(onNotice)
@@ -101,6 +105,11 @@ export class DeviceIntake implements Intake, Component {
     return this.#counters.snapshot({ inFlight: this.#hold.inFlight(), held: this.#hold.reason, buckets: this.#admission.bucketState() })
   }
 
+  /** The limits of a device, and what is left of them. */
+  limitOf(device: string): DeviceLimit {
+    return this.#admission.limitOf(device, this.#clock.monotonicMs())
+  }
+
   offer(delivery: Delivery): void {
     const bytes = delivery.refused?.bytes ?? delivery.payload.length
     this.#counters.received(delivery.source, bytes)
@@ -109,7 +118,9 @@ export class DeviceIntake implements Intake, Component {
 
   #entryFor(delivery: Delivery, bytes: number): Entry {
     try {
-      const judgement = this.#withRoom(delivery, this.#admission.judge(delivery, this.#clock.monotonicMs()))
+      const nowMs = this.#clock.monotonicMs()
+      const judgement = this.#withRoom(delivery, this.#admission.judge(delivery, nowMs))
+      this.#watch?.judged(delivery, judgement, bytes, nowMs)
       return this.#entry(delivery, judgement, bytes, this.#envelope(delivery, judgement))
     } catch (error) {
       this.#fault(delivery, error)

@@ -7,6 +7,11 @@
  */
 import type { Limit } from './token-bucket.ts'
 
+interface Glob {
+  readonly name: string
+  readonly devices: string
+}
+
 export interface OverrideSettings {
   /** The key under `limits.overrides`. */
   readonly name: string
@@ -46,11 +51,14 @@ export function globMatches(glob: string, name: string): boolean {
 /** Limits by device name: class 0 is `perDevice`, the others are overrides, most specific first. */
 export class LimitClasses {
   readonly limits: readonly Limit[]
+  /** Of the overrides; class 0 has none. */
+  readonly names: readonly (string | undefined)[]
   readonly #globs: readonly string[]
 
   constructor(perDevice: Limit, overrides: readonly OverrideSettings[]) {
-    const sorted = [...overrides].sort(bySpecificity)
+    const sorted = [...overrides].sort(mostSpecificFirst)
     this.#globs = sorted.map((override) => override.devices)
+    this.names = [undefined, ...sorted.map((override) => override.name)]
     this.limits = [
       perDevice,
       ...sorted.map((override) => ({
@@ -70,7 +78,8 @@ export class LimitClasses {
   }
 }
 
-function bySpecificity(a: OverrideSettings, b: OverrideSettings): number {
+/** The order in which globs are tried. */
+export function mostSpecificFirst(a: Glob, b: Glob): number {
   return literals(b.devices) - literals(a.devices) || stars(a.devices) - stars(b.devices) || (a.name < b.name ? -1 : 1)
 }
 

@@ -9,6 +9,8 @@ export interface Delivery {
   readonly payload: Uint8Array
   readonly qos: 0 | 1 | 2
   readonly retained: boolean
+  /** A last will: the broker publishes it because its device has gone. */
+  readonly will?: true
   /** Who the device proved to be (`mqtt.listen` with authentication); it may publish only as itself, unless `speaksForOthers`. */
   readonly identity?: string
   /** The listener's access list lets it publish to this topic, whichever device that names. */
@@ -53,6 +55,8 @@ export interface Source {
   readonly name: string
   /** Carries settings to its devices. */
   readonly devices?: DevicePublisher
+  /** Open connections of a device; a listener knows. */
+  connectionsOf?(device: string): number
   start(intake: Intake, signal: AbortSignal): Promise<void>
   /** Stop pulling, keep connections for a while, then close them unacknowledged and refuse new ones. Idempotent. */
   hold(reason: string): void
@@ -60,6 +64,19 @@ export interface Source {
   state(): SourceState
   /** Stops intake at once, keeps connections until `deadlineMs` so that settled deliveries are acknowledged. */
   stop(deadlineMs: number): Promise<void>
+}
+
+/** Why a device's connection is over: it said so, it or the network failed, or the gateway closed it for its own reasons. */
+export type DeviceEnding = 'goodbye' | 'lost' | 'gateway'
+
+/** Told by a listener what it learns of devices beside their messages. Never throws, never waits. */
+export interface DeviceLinks {
+  /** `proven`: by a password or a certificate. Without one it is the client id, as the device chose it. */
+  connected(source: string, device: string, proven: boolean): void
+  /** Called when the connection counts no more in `connectionsOf`. */
+  disconnected(source: string, device: string, how: DeviceEnding): void
+  /** A connect was refused; `names` are those that it gave, `detail` says why in words. */
+  turnedAway(source: string, names: readonly string[], detail: string): void
 }
 
 /** The device fills one whole level: its topic is `before`, its id, `after`. */

@@ -67,7 +67,7 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
     'nesting without end',
     'a: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]',
     [
-      'config.yaml:1:1 a: unknown key; known here: gateway, mqtt, limits, buffer, ledger, kafka, etcd, patches, metrics, page, control, log, shutdown',
+      'config.yaml:1:1 a: unknown key; known here: gateway, mqtt, limits, buffer, ledger, presence, kafka, etcd, patches, metrics, page, control, log, shutdown',
       'config.yaml:1:36 a[0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0]: nested more than 32 levels deep; write it flatter',
     ],
   ],

@@ -158,3 +158,13 @@ function openCopy(path: string): Database {
   bytes[18] = bytes[19] = 1
   return new BetterSqlite(bytes, { readonly: true })
 }
+
+/** Of the library that the packages brought. */
+export function sqliteVersion(): string {
+  const db = new BetterSqlite(':memory:')
+  try {
+    return db.prepare('SELECT sqlite_version()').pluck().get() as string
+  } finally {
+    db.close()
+  }
+}

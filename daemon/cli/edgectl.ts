@@ -11,6 +11,7 @@ import { patchCommands } from './patch/index.ts'
 import { boxPatchCommands } from './patches.ts'
 import { whyCommands } from './why.ts'
 import { backupCommand } from './move/backup.ts'
+import { doctorCommand } from './doctor.ts'
 import { exportCommand } from './move/export.ts'
 import { importCommands } from './move/import.ts'
 import { verifyCommand } from './move/verify.ts'
@@ -56,6 +57,7 @@ export function edgectlProgram(): Command {
   fleetCommand(program)
   boxPatchCommands(program)
   whyCommands(program)
+  doctorCommand(program)
   exportCommand(program)
   importCommands(program)
   backupCommand(program)

@@ -69,3 +69,10 @@ export function exitOf(checks: readonly Check[]): 0 | 1 | 2 {
   if (checks.some(({ state }) => state === 'fail')) return 2
   return checks.some(({ state }) => state === 'warn') ? 1 : 0
 }
+
+/** All that a walk finds. */
+export async function gathered(walk: AsyncIterable<Check>): Promise<readonly Check[]> {
+  const checks: Check[] = []
+  for await (const check of walk) checks.push(check)
+  return checks
+}

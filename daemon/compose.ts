@@ -17,6 +17,7 @@ import { Monitor, type Watched } from './monitor.ts'
 import type { PatchFigures } from './patch-figures.ts'
 import type { Log } from './ports.ts'
 import type { RelayHold } from './relay/relay.ts'
+import { statusDocument } from './status.ts'
 import { Supervisor } from './supervisor.ts'
 import { VERSION } from './version.ts'
 
@@ -38,9 +39,16 @@ export class Gateway {
     this.#parts = partsOf(settings, {
       inForce: () => this.#inForce,
       metricsRoutes: metricsRoutes(snapshot),
+      page: {
+        gateway: settings.gateway.id,
+        configFile: start.files.path,
+        status: () => statusDocument(snapshot()),
+        control: () => routes,
+        report: (type, document) => this.#report(type, document),
+      },
       settle: async () => this.#patches?.sourcesChanged(),
     })
-    const { clock, log, outbox, account, intake, sources, knownDevices, metrics, relay } = this.#parts
+    const { clock, log, outbox, account, intake, sources, knownDevices, metrics, page, relay } = this.#parts
     const { memory } = outbox
     this.log = log
     const takeOver = (inForce: Settings, wanted: Settings) => reconfigure(this.#parts, inForce, wanted)
@@ -70,7 +78,7 @@ export class Gateway {
     // The buffer first, since its lock proves that no other daemon runs here; the sources late, when all can accept.
     // The socket answers before the rest starts and until it has stopped: a drain must be seen. The configuration ends
     // first: a change that is under way is whole before anything stops.
-    const components: Component[] = [outbox, account, control, metrics, relay, this.#monitor, knownDevices, intake, sources]
+    const components: Component[] = [outbox, account, control, metrics, page, relay, this.#monitor, knownDevices, intake, sources]
     const last: Component[] = [
       ...this.#moving.components,
       overrides,

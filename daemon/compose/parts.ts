@@ -17,6 +17,7 @@ import type { Route } from '../ports.ts'
 import { Relay } from '../relay/relay.ts'
 import { kafkaOf } from './kafka.ts'
 import { connectSettings, ingestSettings, listenSettings, outboxSettings, relaySettings } from './settings.ts'
+import { Page, pageOf, type PageSources, type PageWanted } from './page.ts'
 import { Sources, type SourcePlan } from './sources.ts'
 import { Swap } from './swap.ts'
 
@@ -27,6 +28,7 @@ export interface Parts {
   /** Empty: every device is known. */
   readonly knownDevices: Swap<string, KnownDevices>
   readonly metrics: Swap<HostPort, HttpEndpoint>
+  readonly page: Swap<PageWanted, Page>
   readonly intake: DeviceIntake
   readonly relay: Relay
   readonly account: Account
@@ -39,11 +41,12 @@ export interface Surroundings {
   /** The settings of each moment. */
   readonly inForce: () => Settings
   readonly metricsRoutes: readonly Route[]
+  readonly page: Omit<PageSources, 'clock' | 'log'>
   /** The sources' publishers are others now. Never rejects. */
   readonly settle: () => Promise<void>
 }
 
-export function partsOf(settings: Settings, { inForce, metricsRoutes, settle }: Surroundings): Parts {
+export function partsOf(settings: Settings, { inForce, metricsRoutes, settle, page: pageSources }: Surroundings): Parts {
   const clock = new SystemClock()
   const random = systemRandom
   const log = new SystemLog(settings.log.level, clock)
@@ -60,13 +63,18 @@ export function partsOf(settings: Settings, { inForce, metricsRoutes, settle }: 
     excludes: (one, other) => one.port === other.port,
     clock,
   })
+  const page = new Swap('page', pageOf(settings), {
+    make: (wanted: PageWanted) => new Page(wanted, { ...pageSources, clock, log }),
+    excludes: (one, other) => one.listen.port === other.listen.port,
+    clock,
+  })
   const isKnown = (device: string): boolean => knownDevices.part?.isKnown(device) ?? true
   const intake = new DeviceIntake(ingestSettings(settings), { clock, random, outbox, hash, isKnown, onNotice })
   const relay = new Relay({ outbox, internal: outbox, kafka: kafkaOf(settings, clock, log), clock, random, log }, relaySettings(settings))
   const drainMs = (): number => inForce().shutdown.drainMs
   const sources = new Sources(sourcePlans(settings, { outbox, clock, log }), { intake, clock, log, drainMs, settle })
   const account = new Account(outbox.ledger, () => intake.counters().received)
-  return { clock, log, outbox, knownDevices, metrics, intake, relay, account, sources }
+  return { clock, log, outbox, knownDevices, metrics, page, intake, relay, account, sources }
 }
 
 /** Path of the list, or undefined. */

@@ -3,6 +3,7 @@ import { changes } from '../../config/changes.ts'
 import type { KafkaSettings, Settings } from '../../config/settings.ts'
 import { ingestSettings, outboxSettings, relaySettings } from './settings.ts'
 import { kafkaOf } from './kafka.ts'
+import { pageOf } from './page.ts'
 import { knownDevicesOf, metricsOf, sourcePlans, type Parts } from './parts.ts'
 import { allOrNothing, type Step } from './steps.ts'
 
@@ -48,6 +49,7 @@ function steps(parts: Parts, before: Settings, next: Settings): readonly Step[] 
     steered('intake', (settings) => parts.intake.configure(ingestSettings(settings))),
     { part: 'known devices', change: () => parts.knownDevices.become(knownDevicesOf(next)) },
     { part: 'metrics', change: () => parts.metrics.become(metricsOf(next)) },
+    { part: 'page', change: () => parts.page.become(pageOf(next)) },
     { part: 'sources', change: () => parts.sources.become(sourcePlans(next, parts)) },
     steered('buffer', (settings) => parts.outbox.configure(outboxSettings(settings))),
     steered('relay', relay),
@@ -57,14 +59,13 @@ function steps(parts: Parts, before: Settings, next: Settings): readonly Step[] 
 
 /** What names the past (id, folder, prefix) stays until a restart; so does what patches come through. */
 function takenLive(inForce: Settings, wanted: Settings): Settings {
-  const { gateway, etcd, patches, page, control } = inForce
+  const { gateway, etcd, patches, control } = inForce
   return {
     ...wanted,
     gateway: { ...wanted.gateway, id: gateway.id, dataDir: gateway.dataDir },
     kafka: kafkaTakenLive(inForce, wanted),
     etcd,
     patches,
-    page,
     control,
   }
 }

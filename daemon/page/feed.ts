@@ -56,13 +56,13 @@ export class Feed {
    * Server-sent events (WHATWG HTML section 9.2), for one page. It ends when `signal` aborts or the viewer may look no
    * more. A reader that is slow gets fewer events, each with all that changed since its last one.
    */
-  async *events(mayLook: () => boolean, signal: AbortSignal): AsyncGenerator<string, void, undefined> {
+  async *events(mayLook: () => boolean, proof: string, signal: AbortSignal): AsyncGenerator<string, void, undefined> {
     if (this.#viewers >= VIEWERS_MAX) return yield `retry: 10000\nevent: full\ndata: ${VIEWERS_MAX}\n\n`
     this.#viewers += 1
     try {
       this.#look()
       let [seen, points, line] = [this.#tick, this.#pointTick, this.#parts.lines.last]
-      yield `retry: 2000\n${event('hello', this.#whole())}`
+      yield `retry: 2000\n${event('hello', this.#whole(proof))}`
       while (!signal.aborted && !this.#stopped) {
         await this.#next(signal)
         if (!mayLook()) return yield event('over', '{}')
@@ -103,8 +103,8 @@ export class Feed {
     return `{${changed.map(([name, { text }]) => `${JSON.stringify(name)}:${text}`).join(',')}}`
   }
 
-  #whole(): string {
-    return `{"status":${this.#since(0)},"stepMs":${STEP_MS},"points":${JSON.stringify(this.#history.points())},"lines":${JSON.stringify(this.#parts.lines.after(0))}}`
+  #whole(proof: string): string {
+    return `{"proof":${JSON.stringify(proof)},"status":${this.#since(0)},"stepMs":${STEP_MS},"points":${JSON.stringify(this.#history.points())},"lines":${JSON.stringify(this.#parts.lines.after(0))}}`
   }
 
   #point(after: number): string[] {

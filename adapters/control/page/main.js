@@ -1,0 +1,138 @@
+/** Puts the page together: the verdict above all, and one view below. */
+import { devices } from './devices.js'
+import { doctor } from './doctor.js'
+import { el, plain, say, svg } from './dom.js'
+import { ledger } from './ledger.js'
+import { letters } from './letters.js'
+import { box, live, onNews } from './live.js'
+import { log } from './log.js'
+import { overview } from './overview.js'
+import { patches } from './patches.js'
+import { count, span, time } from './words.js'
+
+const VIEWS = [
+  { id: 'overview', title: 'Overview', open: overview },
+  { id: 'devices', title: 'Devices', open: devices, badge: ({ devices: known }) => known?.silent },
+  { id: 'patches', title: 'Patches', open: patches, badge: ({ patches: known }) => (known?.running?.broken ? 1 : undefined) },
+  { id: 'letters', title: 'Dead letters', open: letters, badge: ({ buffer }) => buffer?.deadLetters },
+  { id: 'ledger', title: 'Ledger', open: ledger },
+  { id: 'doctor', title: 'Doctor', open: doctor },
+  { id: 'log', title: 'Log', open: log },
+]
+
+/** A shape for each state, so that nobody needs to see its colour. */
+const SHAPES = {
+  ok: 'M5 12.5l4.5 4.5L19 7.5',
+  buffering: 'M12 6v6l4 2.5',
+  degraded: 'M12 6.5v7M12 16.6v.4',
+  blocked: 'M7 12h10',
+  stuck: 'M7.5 7.5l9 9m0-9l-9 9',
+  lost: 'M7.5 7.5l9 9m0-9l-9 9',
+}
+const part = (id) => document.getElementById(id)
+const links = new Map()
+let current
+
+function showVerdict() {
+  const { link, status } = box
+  const { state, line, remedy, since } = status?.verdict ?? {}
+  if (state === undefined) return
+  const lost = link === 'lost'
+  const shown = lost ? 'lost' : state
+  part('verdict').dataset.state = shown
+  if (part('verdict-sign').dataset.shape !== shown) {
+    part('verdict-sign').dataset.shape = shown
+    const stroke = { fill: 'none', stroke: 'currentColor', 'stroke-width': '2.2', 'stroke-linecap': 'round', 'stroke-linejoin': 'round' }
+    const ring = svg('circle', {
+      cx: '12',
+      cy: '12',
+      r: '10.4',
+      'stroke-dasharray': shown === 'ok' ? undefined : shown === 'lost' ? '3 4' : undefined,
+    })
+    part('verdict-sign').replaceChildren(
+      svg('svg', { viewBox: '0 0 24 24', ...stroke }, ring, svg('path', { d: SHAPES[shown] ?? 'M7 12h.1M12 12h.1M17 12h.1' })),
+    )
+  }
+  say(part('verdict-word'), lost ? 'not connected' : state)
+  // The seconds of a line that counts would be read aloud each time.
+  say(
+    part('verdict-line'),
+    plain(lost ? `Not connected since ${time(box.lostAt)}. What stands below is old. Last known: ${state}, ${line}` : sentence(line)),
+  )
+  say(part('verdict-remedy'), plain(lost ? 'wait for a restart; otherwise look at the box: systemctl status edge-gateway' : (remedy ?? '')))
+  say(part('verdict-since'), lost || !since ? '' : `since ${time(since)}`)
+  document.title = `${lost ? 'not connected' : state} · ${status.gateway}`
+}
+
+function sentence(line) {
+  return line.charAt(0).toUpperCase() + line.slice(1)
+}
+
+function showLink() {
+  const { link } = box
+  const words = {
+    wait: 'connecting',
+    live: 'live',
+    lost: `not connected since ${time(box.lostAt)}`,
+    full: 'too many watch this page already: it tries again by itself',
+  }
+  part('link').dataset.link = link === 'full' ? 'lost' : link
+  say(part('link-words'), words[link])
+  document.body.classList.toggle('old', link !== 'live' && box.status !== undefined)
+}
+
+function showFoot() {
+  const { status } = box
+  const site = `Edge gateway ${status.version} · up ${span(status.uptimeSeconds)} · ${count(status.received.messages)} messages received since the start`
+  say(part('foot'), site)
+}
+
+function showBadges() {
+  for (const { id, badge } of VIEWS) {
+    const value = badge?.(box.status) ?? 0
+    const place = links.get(id).querySelector('.count')
+    place.hidden = value === 0
+    say(place, count(value))
+  }
+}
+
+function choose() {
+  const wanted = VIEWS.find(({ id }) => `#${id}` === location.hash) ?? VIEWS[0]
+  if (current?.id === wanted.id) return
+  current?.close?.()
+  current = { id: wanted.id, ...wanted.open() }
+  for (const [id, link] of links) {
+    if (id === wanted.id) link.setAttribute('aria-current', 'page')
+    else link.removeAttribute('aria-current')
+  }
+  part('view').replaceChildren(...current.elements)
+  if (box.status !== undefined) current.refresh?.('hello')
+}
+
+function start() {
+  for (const { id, title } of VIEWS) links.set(id, el('a', { href: `#${id}` }, title, el('span', { class: 'count', hidden: true })))
+  part('tabs').append(...links.values())
+  onNews((what) => {
+    if (what === 'link') {
+      if (box.link === 'lost') box.lostAt = new Date(box.heardAt)
+      showLink()
+      showVerdict()
+      return
+    }
+    if (what === 'change' || what === 'hello') {
+      showLink()
+      showVerdict()
+      showFoot()
+      showBadges()
+    }
+    current.refresh?.(what)
+  })
+  addEventListener('hashchange', () => {
+    choose()
+    part('view').focus({ preventScroll: true })
+  })
+  choose()
+  live()
+}
+
+start()

@@ -37,7 +37,7 @@ export function moveRoutes({ desk, imports, backups, moves }: MoveSources): read
       '/imports',
       async ({ body }) => {
         const { head, sum } = JSON.parse(body) as { head: unknown; sum: ExportSum }
-        return imports.begin(head, sum)
+        return { schema: 1, key: await imports.begin(head, sum) }
       },
       DOCUMENT_BYTES_MAX,
     ),

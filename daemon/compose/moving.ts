@@ -30,7 +30,7 @@ export class Moving {
       hold: (why) => this.#holds.set('export', why),
     })
     this.imports = new Imports({
-      ...{ clock, log, random: systemRandom, settings: inForce },
+      ...{ clock, log, draw, random: systemRandom, settings: inForce },
       hold: (why) => this.#holds.set('import', why),
       share: (settings, fraction) => {
         const own = relaySettings(settings)

@@ -66,6 +66,7 @@ export class ExportDesk implements Component {
   readonly ended: Promise<never>
   readonly #parts: ExportDeskParts
   #current: Current | undefined
+  #beginning = false
   #moving: Promise<void> = Promise.resolve()
   #stopping = false
   #die: (error: unknown) => void = () => undefined
@@ -92,7 +93,8 @@ export class ExportDesk implements Component {
 
   /** The head of the export's first part; `id` names the export from now on. */
   async begin(filter: ExportFilter): Promise<ExportHead> {
-    if (this.#current !== undefined) throw refused('another export is under way', 'wait for it, or end that command')
+    if (this.#current !== undefined || this.#beginning) throw refused('another export is under way', 'wait for it, or end that command')
+    this.#beginning = true
     this.#parts.hold({ reason: 'an export is under way', remedy: 'wait until `edgectl export` has ended' })
     try {
       const epochs = (await this.#parts.moves.closeEpoch()).filter(({ epoch }) => wanted(filter.epochs, epoch))
@@ -106,6 +108,8 @@ export class ExportDesk implements Component {
     } catch (error) {
       this.#parts.hold(undefined)
       throw error
+    } finally {
+      this.#beginning = false
     }
   }
 

@@ -57,6 +57,25 @@ export function messageOf(document: Readonly<Record<string, unknown>>): LaneMess
   return { lane, stored: 'internal' in document ? { ...at, internal: internalOf(document) } : { ...at, envelope: envelopeOf(document) } }
 }
 
+const HEAD = /^\{"lane":"([a-z]+)","epoch":"[0-9a-f]{16}","position":(\d+),/
+const PAYLOAD = '"payload":"'
+
+/** What a line of `messageLine` counts for, without a look at the rest of it. */
+export function factsOf(line: string): { readonly lane: Lane; readonly position: number; readonly bytes: number } {
+  const head = HEAD.exec(line)
+  const lane = LANES.find((name) => name === head?.[1])
+  const end = line.length - SEAL_LENGTH - 1
+  const start = line.lastIndexOf(PAYLOAD) + PAYLOAD.length
+  if (head === null || lane === undefined || start < PAYLOAD.length || end < start) throw damaged('it is no message')
+  const padding = line[end - 1] !== '=' ? 0 : line[end - 2] === '=' ? 2 : 1
+  return { lane, position: Number(head[2]), bytes: ((end - start) / 4) * 3 - padding }
+}
+
+/** A line of a message, and none of the frame. */
+export function isMessage(line: string): boolean {
+  return line.startsWith('{"lane":')
+}
+
 function envelopeOf(document: Readonly<Record<string, unknown>>): Envelope {
   const { contentType, traceparent, parts, userProperties, clockTrusted } = document
   return {

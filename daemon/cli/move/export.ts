@@ -101,7 +101,7 @@ async function write(source: ExportSource, head: ExportHead, writer: ExportWrite
 async function verify(writer: ExportWriter, head: ExportHead, messages: number): Promise<string> {
   const progress = new Progress('read back')
   let seen = 0
-  const read = await readExport(writer.partialName(1), () => void progress.tell((seen += 1)), writer.partialName)
+  const read = await readExport(writer.partialName(1), () => progress.tell((seen += 1)), writer.partialName)
   progress.end()
   if (read.head.id === head.id && read.sum.messages === messages) return read.sha256
   throw new GatewayError('rejected', 'the medium gave back something else than was written', {

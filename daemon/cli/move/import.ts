@@ -1,13 +1,12 @@
 import type { Command } from 'commander'
 import { ControlClient } from '../../../adapters/control/client.ts'
 import type { ImportFigures } from '../../move/figures.ts'
-import type { ExportHead } from '../../move/file.ts'
 import { ask, command, load, type GlobalOptions } from '../ask.ts'
 import { show } from '../figures.ts'
 import { count, printable, size } from '../text.ts'
 import { importsView } from './import-view.ts'
 import { Progress } from './progress.ts'
-import { readExport, type ReadExport } from './read-file.ts'
+import { messagesOf, readExport, type ReadExport } from './read-file.ts'
 
 const PIECE_CHARACTERS = 512 * 1024
 
@@ -59,12 +58,12 @@ async function run(program: Command, file: string, checkOnly: boolean): Promise<
   const { settings } = load(program.opts<GlobalOptions>())
   const progress = new Progress('checked')
   let seen = 0
-  const read = await readExport(file, () => void progress.tell((seen += 1)))
+  const read = await readExport(file, () => progress.tell((seen += 1)))
   progress.end()
   if (checkOnly) return show(program, documentOf(read), `${view(read)}: whole and undamaged`)
   const client = new ControlClient(settings.control.socket)
   try {
-    await send(client, file, read)
+    await send(client, read)
   } finally {
     await client.close()
   }
@@ -72,8 +71,8 @@ async function run(program: Command, file: string, checkOnly: boolean): Promise<
   show(program, documentOf(read), `${view(read)}: taken in, and delivered from now on; edgectl imports shows how much is left${hint}`)
 }
 
-async function send(client: ControlClient, file: string, { head, sum }: ReadExport): Promise<void> {
-  const { id } = (await client.post('/imports', JSON.stringify({ head, sum }))) as ExportHead
+async function send(client: ControlClient, { head, sum, files }: ReadExport): Promise<void> {
+  const { key } = (await client.post('/imports', JSON.stringify({ head, sum }))) as { key: string }
   const progress = new Progress('taken in')
   let lines: string[] = []
   let characters = 0
@@ -82,20 +81,20 @@ async function send(client: ControlClient, file: string, { head, sum }: ReadExpo
     const body = lines.join('\n')
     lines = []
     characters = 0
-    await client.post(`/imports/${id}/lines`, body)
+    await client.post(`/imports/${key}/lines`, body)
     progress.tell(sent)
   }
   try {
-    await readExport(file, (line) => {
+    for await (const line of messagesOf(files)) {
       lines.push(line)
       characters += line.length
       sent += 1
-      return characters < PIECE_CHARACTERS ? undefined : flush()
-    })
+      if (characters >= PIECE_CHARACTERS) await flush()
+    }
     if (lines.length > 0) await flush()
-    await client.post(`/imports/${id}/commit`, JSON.stringify(sum))
+    await client.post(`/imports/${key}/commit`, JSON.stringify(sum))
   } catch (error) {
-    await client.post(`/imports/${id}/cancel`).catch(() => undefined)
+    await client.post(`/imports/${key}/cancel`).catch(() => undefined)
     throw error
   }
   progress.end()

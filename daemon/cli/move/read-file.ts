@@ -4,7 +4,7 @@ import { createReadStream, existsSync } from 'node:fs'
 import { GatewayError, messageOf } from '../../errors.ts'
 import { checkedHead } from '../../compose/imports/arriving.ts'
 import { counted, type ExportHead, type ExportSum, type ExportTail, type LaneCount } from '../../move/file.ts'
-import { messageOf as messageIn, unsealed } from '../../move/lines.ts'
+import { isMessage, messageOf as messageIn, unsealed } from '../../move/lines.ts'
 import type { Lane } from '../../ports.ts'
 import { printable } from '../text.ts'
 
@@ -28,8 +28,8 @@ interface Seen {
   readonly lanes: Partial<Record<Lane, LaneCount>>
 }
 
-/** Called with each line that holds a message, in order, after it was checked; awaited now and then. */
-export type Visit = (line: string) => Promise<void> | undefined
+/** Called for each message, in order, after its line was checked. */
+export type Visit = () => void
 
 /**
  * All parts of the export whose first part is `path`. Throws `rejected` that names the part and the line at the first
@@ -50,6 +50,11 @@ export async function readExport(path: string, visit: Visit, nameOf: (part: numb
     if (head === undefined) throw fault(`${file} has no first line`)
     return { head, sum: { messages, bytes, lanes }, files, sha256: before }
   }
+}
+
+/** The messages of files that were checked, as lines; who takes them in checks each line's sum again. */
+export async function* messagesOf(files: readonly string[]): AsyncGenerator<string> {
+  for (const file of files) for await (const { text } of linesOf(file)) if (isMessage(text)) yield text
 }
 
 /** `x.ndjson`, `x.2.ndjson`, `x.3.ndjson`… */
@@ -79,7 +84,7 @@ class PartReader {
     for await (const { bytes, text } of linesOf(this.#file)) {
       this.#line += 1
       if (this.#tail !== undefined) throw this.#fault('it goes on behind its last line')
-      await this.#take(text, visit)
+      this.#take(text, visit)
       this.#hash.update(bytes)
     }
     if (this.#tail !== undefined) return this.#tail
@@ -87,13 +92,13 @@ class PartReader {
     throw fault(`${printable(this.#file)} ends after line ${this.#line} without its last line`, remedy)
   }
 
-  #take(text: string, visit: Visit): Promise<void> | undefined {
+  #take(text: string, visit: Visit): void {
     try {
       const document = unsealed(text)
-      if (this.#line === 1) return void this.#takeHead(document)
-      if ('lane' in document) return this.#takeMessage(document, text, visit)
-      if ('block' in document) return void this.#checkDigest(document['sha256'])
-      if ('end' in document) return void this.#takeTail(document as unknown as ExportTail)
+      if (this.#line === 1) return this.#takeHead(document)
+      if ('lane' in document) return this.#takeMessage(document, visit)
+      if ('block' in document) return this.#checkDigest(document['sha256'])
+      if ('end' in document) return this.#takeTail(document as unknown as ExportTail)
       throw fault('it is none of the lines of an export')
     } catch (error) {
       if (error instanceof GatewayError && error.kind === 'rejected') throw this.#fault(error.message, error.remedy)
@@ -110,7 +115,7 @@ class PartReader {
     this.#seen.head ??= head
   }
 
-  #takeMessage(document: Record<string, unknown>, text: string, visit: Visit): Promise<void> | undefined {
+  #takeMessage(document: Record<string, unknown>, visit: Visit): void {
     const { lane, stored } = messageIn(document)
     const { lanes, head } = this.#seen
     if (head?.epochs.some(({ epoch }) => epoch === stored.epoch) !== true) throw fault('its epoch is not one that the first line names')
@@ -118,7 +123,7 @@ class PartReader {
     this.#seen.lanes[lane] = counted(lanes, lane, stored.position)
     this.#seen.messages += 1
     this.#seen.bytes += 'internal' in stored ? stored.internal.value.length : stored.envelope.payload.length
-    return visit(text)
+    visit()
   }
 
   #takeTail(tail: ExportTail): void {

@@ -41,7 +41,7 @@ Each message has a position in its epoch and lane, and carries it to Kafka. It r
 consumer does, and holds it against the positions that Kafka has committed for this box, and against what the box knows
 to have left in another way: dead letters, exports, limits. It can't prove what Kafka has deleted (retention), what
 another program wrote, and the gateway's own records (their ledger's topic keeps only the newest).
-Exit code 0: nothing is missing or twice; 1: something is, and it is named.
+Exit code 0: nothing is missing or twice; 1: something is, and it is named, or nothing of the box is there at all.
 
 Kafka must allow reading:  edgectl kafka setup --print --for-verify
 
@@ -68,7 +68,7 @@ async function run(program: Command, options: VerifyOptions): Promise<void> {
   for (const [epoch, lanes] of await history.committed([...seen.judge.epochs].filter((epoch) => !committed.has(epoch))))
     committed.set(epoch, lanes)
   const verdicts = seen.judge.verdicts({ gaps, committed, cut: cutOf(spans), epoch: options.epoch })
-  const proven = isProven(verdicts)
+  const proven = verdicts.length > 0 && isProven(verdicts)
   const document = {
     schema: 1,
     gateway,
@@ -140,7 +140,7 @@ function view(verdicts: readonly LaneVerdict[], { judge, others, device }: Readi
   const lines = verdicts.flatMap(linesOf)
   const cut = spans.filter(({ isCut }) => isCut).length
   const said = [
-    `${isProven(verdicts) ? 'PROVEN' : 'NOT AS IT SHOULD BE'}: ${count(judge.records)} records of ${printable(gateway)} in Kafka`,
+    `${verdicts.length === 0 ? 'NOTHING TO PROVE' : isProven(verdicts) ? 'PROVEN' : 'NOT AS IT SHOULD BE'}: ${count(judge.records)} records of ${printable(gateway)} in Kafka`,
     ...(lines.length === 0 ? ['  nothing of this box is there'] : lines),
     ...(device === undefined ? [] : [`  device ${printable(device.id)}: ${count(device.records)} records`]),
     ...(cut === 0 ? [] : [`  not read: the beginning of ${cut} of ${spans.length} partitions (deleted by retention, or before --since)`]),

@@ -9,7 +9,7 @@ import { open, rename, rm, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { GatewayError, messageOf } from '../../errors.ts'
 import { counted, type ExportBlock, type ExportHead, type ExportSum, type ExportTail, type LaneCount } from '../../move/file.ts'
-import { messageOf as messageIn, sealed, unsealed } from '../../move/lines.ts'
+import { factsOf, sealed } from '../../move/lines.ts'
 import type { Lane } from '../../ports.ts'
 import { size } from '../text.ts'
 import { partName } from './read-file.ts'
@@ -84,10 +84,10 @@ export class ExportWriter {
   }
 
   #count(line: string): void {
-    const { lane, stored } = messageIn(unsealed(line))
-    this.#lanes[lane] = counted(this.#lanes, lane, stored.position)
+    const { lane, position, bytes } = factsOf(line)
+    this.#lanes[lane] = counted(this.#lanes, lane, position)
     this.#messages += 1
-    this.#payloadBytes += 'internal' in stored ? stored.internal.value.length : stored.envelope.payload.length
+    this.#payloadBytes += bytes
   }
 
   async #open(): Promise<Part> {

@@ -66,9 +66,8 @@ export class ImportFolder {
   }
 
   /** An empty folder to build in. Throws `saturated` when the disk has no room. */
-  build(id: string, bytes: number, minFreeBytes: number): string {
-    const path = join(this.#root, BUILDING + id)
-    rmSync(path, { recursive: true, force: true })
+  build(key: string, bytes: number, minFreeBytes: number): string {
+    const path = join(this.#root, BUILDING + key)
     mkdirSync(path, { recursive: true, mode: 0o750 })
     const disk = statfsSync(path)
     const free = disk.bavail * disk.bsize
@@ -80,15 +79,16 @@ export class ImportFolder {
   }
 
   /** A built folder becomes an import. */
-  accept(note: ImportNote): void {
-    const path = join(this.#root, BUILDING + note.id)
+  accept(key: string, note: ImportNote): void {
+    const path = join(this.#root, BUILDING + key)
+    if (this.has(note)) throw new GatewayError('rejected', `this export of ${note.gateway} is here already`)
     this.#write(path, note)
     renameSync(path, this.pathOf(note))
     syncFolder(this.#root)
   }
 
-  discard(id: string): void {
-    rmSync(join(this.#root, BUILDING + id), { recursive: true, force: true })
+  discard(key: string): void {
+    rmSync(join(this.#root, BUILDING + key), { recursive: true, force: true })
   }
 
   rewrite(note: ImportNote): void {

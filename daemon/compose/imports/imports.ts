@@ -3,7 +3,7 @@ import type { Settings } from '../../../config/settings.ts'
 import type { Outbox } from '../../../store/outbox.ts'
 import type { Component } from '../../component.ts'
 import { GatewayError, messageOf } from '../../errors.ts'
-import type { ExportHead, ExportSum } from '../../move/file.ts'
+import type { ExportSum } from '../../move/file.ts'
 import type { ImportFigures } from '../../move/figures.ts'
 import type { RelayHold } from '../../relay/relay.ts'
 import { ArrivingImport, checkedHead } from './arriving.ts'
@@ -11,6 +11,7 @@ import { IMPORT_SHARE, ImportDelivery, importOutbox, type Surroundings } from '.
 import { ImportFolder, noteOf, type ImportNote } from './folder.ts'
 
 export interface ImportsParts extends Surroundings {
+  readonly draw: () => string
   readonly settings: () => Settings
   /** Holds the box's own relay, while older messages of its own go first. */
   readonly hold: (why: RelayHold | undefined) => void
@@ -21,6 +22,7 @@ export interface ImportsParts extends Surroundings {
 const LOOK_MS = 500
 const RETRY_MS = 30_000
 const IDLE_MS = 120_000
+const BUILDING_MAX = 4
 /** Pages and the room that deletes need, beside the payload. */
 const SPARE_BYTES = 64 << 20
 const STEADY = new AbortController().signal
@@ -36,7 +38,8 @@ export class Imports implements Component {
   readonly #parts: ImportsParts
   #folder: ImportFolder | undefined
   #waiting: ImportNote[] = []
-  #building: Building | undefined
+  /** By the key that each got. */
+  readonly #building = new Map<string, Building>()
   #delivery: ImportDelivery | undefined
   #trouble: string | undefined
   #cancelLook: () => void = () => undefined
@@ -55,7 +58,7 @@ export class Imports implements Component {
   async stop(deadlineMs: number): Promise<void> {
     this.#stopped = true
     this.#cancelLook()
-    await this.#giveUpBuilding()
+    for (const key of this.#building.keys()) await this.#giveUp(key)
     await this.#turn
     await this.#delivery?.stop(deadlineMs)
     this.#delivery = undefined
@@ -85,56 +88,63 @@ export class Imports implements Component {
 
   // ------------------------------------------------------------- taking one in
 
-  /** Makes an empty buffer for it. Rejects when it is here already, or the disk has no room. */
-  async begin(head: unknown, sum: ExportSum): Promise<ExportHead> {
+  /**
+   * Makes an empty buffer for it, and returns the key that names it from now on. Rejects when it is here already, or the
+   * disk has no room. A command that takes the same in again was begun because the one before has gone.
+   */
+  async begin(head: unknown, sum: ExportSum): Promise<string> {
     const checked = checkedHead(head)
-    if (this.#building !== undefined) throw refused('another import is under way', 'wait until it has ended')
     if (this.#opened().has(checked))
       throw refused(`this export of ${checked.gateway} is here already`, '`edgectl imports` shows how much of it is left')
+    for (const [key, { arriving }] of this.#building) if (arriving.head.id === checked.id) await this.#giveUp(key)
+    if (this.#building.size >= BUILDING_MAX)
+      throw refused(`${BUILDING_MAX} imports are taken in at this moment`, 'wait until one of them has ended')
     const settings = this.#parts.settings()
-    const path = this.#opened().build(checked.id, sum.bytes + SPARE_BYTES, settings.buffer.minFreeBytes)
+    const key = this.#parts.draw()
+    const path = this.#opened().build(key, sum.bytes + SPARE_BYTES, settings.buffer.minFreeBytes)
     const outbox = importOutbox(path, settings, this.#parts)
+    const building = { outbox, arriving: new ArrivingImport(checked, outbox.moves), cancelIdle: () => undefined }
+    this.#building.set(key, building)
+    this.#touch(key, building)
     await outbox.start(STEADY)
-    this.#building = { outbox, arriving: new ArrivingImport(checked, outbox.moves), cancelIdle: () => undefined }
-    this.#touch(this.#building)
-    return checked
+    return key
   }
 
-  async add(id: string, lines: string): Promise<void> {
-    const building = this.#named(id)
-    this.#touch(building)
+  async add(key: string, lines: string): Promise<void> {
+    const building = this.#named(key)
+    this.#touch(key, building)
     try {
       await building.arriving.add(lines)
     } catch (error) {
-      await this.#giveUpBuilding()
+      await this.#giveUp(key)
       throw error
     }
   }
 
   /** From now on it is delivered, whatever happens. */
-  async commit(id: string, sum: ExportSum): Promise<ImportNote> {
-    const building = this.#named(id)
+  async commit(key: string, sum: ExportSum): Promise<ImportNote> {
+    const { arriving, outbox, cancelIdle } = this.#named(key)
     const { clock, log } = this.#parts
-    building.cancelIdle()
+    cancelIdle()
     try {
-      building.arriving.check(sum)
-      await building.outbox.stop(Infinity)
-      const note = noteOf(building.arriving.head, sum, new Date(clock.wallMs()).toISOString())
-      this.#opened().accept(note)
-      this.#building = undefined
+      arriving.check(sum)
+      await outbox.stop(Infinity)
+      const note = noteOf(arriving.head, sum, new Date(clock.wallMs()).toISOString())
+      this.#opened().accept(key, note)
+      this.#building.delete(key)
       this.#waiting.push(note)
-      log.info({ export: id, gateway: note.gateway, messages: note.messages }, 'an import is taken in, and delivered from now on')
+      log.info({ export: note.id, gateway: note.gateway, messages: note.messages }, 'an import is taken in, and delivered from now on')
       this.#look()
       return note
     } catch (error) {
-      await this.#giveUpBuilding()
+      await this.#giveUp(key)
       throw error
     }
   }
 
-  async cancel(id: string): Promise<void> {
-    this.#named(id)
-    await this.#giveUpBuilding()
+  async cancel(key: string): Promise<void> {
+    this.#named(key)
+    await this.#giveUp(key)
   }
 
   // ------------------------------------------------------------- dead letters of one
@@ -260,26 +270,27 @@ export class Imports implements Component {
     return (this.#folder ??= new ImportFolder(this.#parts.settings().gateway.dataDir))
   }
 
-  #named(id: string): Building {
-    if (this.#building?.arriving.head.id === id) return this.#building
+  #named(key: string): Building {
+    const building = this.#building.get(key)
+    if (building !== undefined) return building
     throw refused('this import is not under way any more', 'run `edgectl import` again')
   }
 
-  #touch(building: Building): void {
+  #touch(key: string, building: Building): void {
     building.cancelIdle()
     building.cancelIdle = this.#parts.clock.after(IDLE_MS, () => {
       this.#parts.log.warn({ export: building.arriving.head.id }, 'an import was given up: its command has gone')
-      void this.#giveUpBuilding()
+      void this.#giveUp(key)
     })
   }
 
-  async #giveUpBuilding(): Promise<void> {
-    const building = this.#building
+  async #giveUp(key: string): Promise<void> {
+    const building = this.#building.get(key)
     if (building === undefined) return
-    this.#building = undefined
+    this.#building.delete(key)
     building.cancelIdle()
     await building.outbox.stop(0)
-    this.#opened().discard(building.arriving.head.id)
+    this.#opened().discard(key)
   }
 }
 

@@ -71,7 +71,7 @@ export function readSpec(entry: KeyValue, envelopes: Envelopes, documents: Docum
   if ('refused' in patch) return patch
   if (entry.key !== keys.spec(patch.id)) return { refused: `it stands under ${entry.key}, and says that it is ${patch.id}` }
   const digest = createHash('sha256').update(entry.value).digest('hex')
-  return { patch, digest, payload: opened.payload, signedBy: opened.keys }
+  return { patch, digest, payload: opened.payload, envelope: entry.value, signedBy: opened.keys }
 }
 
 export function admit(spec: Trusted | { readonly refused: string }, context: AdmitContext): Verdict {
@@ -80,8 +80,8 @@ export function admit(spec: Trusted | { readonly refused: string }, context: Adm
     const verdict = rule(spec, context)
     if (verdict !== undefined) return verdict
   }
-  const { patch, digest, payload } = spec
-  return { verdict: 'eligible', accepted: { patch, digest, payload } }
+  const { patch, digest, payload, envelope } = spec
+  return { verdict: 'eligible', accepted: { patch, digest, payload, envelope } }
 }
 
 type Rule = (spec: Trusted, context: AdmitContext) => Verdict | undefined

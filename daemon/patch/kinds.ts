@@ -17,6 +17,8 @@ export interface Accepted<P extends Patch = Patch> {
   readonly digest: string
   /** The signed payload itself, so that the box can read it again without etcd. */
   readonly payload: Uint8Array
+  /** The signed envelope as it stands in etcd, for who must verify it again. */
+  readonly envelope: Uint8Array
 }
 
 /**

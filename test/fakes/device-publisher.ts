@@ -88,5 +88,5 @@ export function acceptedSettings(
     window: undefined,
     spec: { source: undefined, acknowledge: undefined, ...spec },
   }
-  return { patch, digest: id, payload: new Uint8Array(0) }
+  return { patch, digest: id, payload: new Uint8Array(0), envelope: new Uint8Array(0) }
 }

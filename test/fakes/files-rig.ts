@@ -81,7 +81,7 @@ export function filesPatch(id: string, spec: Partial<FilesSpec>): Accepted<Files
     ...spec,
   }
   const patch = { id, kind: 'files', spec: whole } as FilesPatch
-  return { patch, digest: sha256(Buffer.from(id)), payload: new Uint8Array() }
+  return { patch, digest: sha256(Buffer.from(id)), payload: new Uint8Array(), envelope: new Uint8Array() }
 }
 
 export function artifact(url: string, bytes: Buffer, more: Partial<FilesSpec['artifacts'][number]> = {}): FilesSpec['artifacts'][number] {

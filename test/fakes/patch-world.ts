@@ -26,7 +26,7 @@ export function acceptedPatch(changes: Partial<ConfigPatch> = {}): Accepted<Conf
     spec: {},
     ...changes,
   }
-  return { patch, digest: `digest-${patch.id}`, payload: Buffer.from(JSON.stringify({ id: patch.id })) }
+  return { patch, digest: `digest-${patch.id}`, payload: Buffer.from(JSON.stringify({ id: patch.id })), envelope: Buffer.alloc(0) }
 }
 
 export class World {

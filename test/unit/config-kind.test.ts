@@ -55,7 +55,7 @@ class Box implements Memory, Configuration {
 
 function accepted(sequence: number, spec: JsonObject, supersedes: readonly string[] = []): Accepted<ConfigPatch> {
   const patch = { kind: 'config', id: `p${sequence}`, channel: 'c', sequence, spec, supersedes } as unknown as ConfigPatch
-  return { patch, digest: '', payload: new Uint8Array() }
+  return { patch, digest: '', payload: new Uint8Array(), envelope: new Uint8Array() }
 }
 
 describe('kind config', () => {

@@ -65,7 +65,7 @@ async function clockAhead({ endpoints, tls, timeoutMs }: EtcdClientSettings): Pr
   const [endpoint] = endpoints
   if (endpoint === undefined) return {}
   const [ca, cert, key] = await Promise.all(
-    [tls?.ca, tls?.cert, tls?.key].map((path) => (path === undefined ? undefined : readFile(path).catch(() => undefined))),
+    [tls?.ca, tls?.cert, tls?.key].map(async (path) => (path === undefined ? undefined : readFile(path).catch(() => undefined))),
   )
   const { host, port, secure } = endpoint
   // Whether it is trusted is judged elsewhere; a clock that is wrong makes every certificate look wrong.

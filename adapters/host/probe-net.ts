@@ -44,7 +44,7 @@ function shakeHands({ host, port, tls }: Peer, timeoutMs: number): Promise<Step<
   let socket: TLSSocket | undefined
   const attempt = async (): Promise<TlsFound> => {
     const [ca, cert, key] = await Promise.all(
-      [tls?.ca, tls?.cert, tls?.key].map((path) => (path === undefined ? undefined : readFile(path))),
+      [tls?.ca, tls?.cert, tls?.key].map(async (path) => (path === undefined ? undefined : readFile(path))),
     )
     return new Promise((resolve, reject) => {
       socket = connectTls({

@@ -6,6 +6,7 @@ import { StoppedOutbox } from '../../store/readonly.ts'
 import { letterDocument, laneSpans } from '../compose/documents.ts'
 import { loadForStart } from '../compose/starting.ts'
 import { GatewayError } from '../errors.ts'
+import { whyKafkaStopped } from '../why-kafka.ts'
 import type { StoppedDocument } from './figures.ts'
 import { ledgerDocument } from './ledger-view.ts'
 import { patchesFromFiles } from './patches-from-files.ts'
@@ -36,6 +37,7 @@ export async function fromFiles(path: string, question: string, refusal: DaemonU
 function answer(outbox: StoppedOutbox, { pathname, searchParams }: URL, maxBytes: number, refusal: DaemonUnreachable): unknown {
   const limit = (name: string, otherwise: number): number => Number(searchParams.get(name) ?? otherwise) || otherwise
   if (pathname === '/status' || pathname === '/buffer') return stoppedDocument(outbox, maxBytes, refusal.why === 'silent')
+  if (pathname === '/why/kafka') return whyKafkaStopped(stoppedDocument(outbox, maxBytes, refusal.why === 'silent'))
   if (pathname === '/ledger') return ledgerDocument(outbox.totals(), outbox.lines(limit('devices', 20)))
   if (pathname === '/dead-letters')
     return { schema: 1, deadLetters: outbox.deadLetters(limit('limit', 50)).map((letter) => letterDocument(letter, false)) }

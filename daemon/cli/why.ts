@@ -1,6 +1,8 @@
 /** `edgectl why …`: why something is as it is, in plain sentences. */
 import type { Command } from 'commander'
-import { ask, type GlobalOptions } from './ask.ts'
+import { firstToFix } from '../doctor/check.ts'
+import type { WhyKafkaDocument } from '../why-kafka.ts'
+import { ask, load, type GlobalOptions } from './ask.ts'
 import { show } from './figures.ts'
 import type { WhyDocument } from './patch-views.ts'
 import { printable } from './text.ts'
@@ -8,6 +10,7 @@ import { printable } from './text.ts'
 export function whyCommands(program: Command): void {
   const why = program.command('why').description('why something is as it is, in plain words')
   whyPatch(program, why)
+  whyKafka(program, why)
 }
 
 function whyPatch(program: Command, why: Command): void {
@@ -18,5 +21,26 @@ function whyPatch(program: Command, why: Command): void {
     .action(async (id: string) => {
       const { document } = await ask(program.opts<GlobalOptions>(), `/patches/${encodeURIComponent(id)}/why`)
       show(program, document, printable((document as WhyDocument).sentence))
+    })
+}
+
+function whyKafka(program: Command, why: Command): void {
+  why
+    .command('kafka')
+    .description('what the daemon is doing with Kafka now, what that means for the messages, and what to do')
+    .addHelpText('after', '\nExample:\n  edgectl why kafka')
+    .action(async () => {
+      const options = program.opts<GlobalOptions>()
+      const { document, live } = await ask(options, '/why/kafka')
+      const told = document as WhyKafkaDocument
+      if (live && told.reason === undefined) return show(program, told, printable(told.sentence))
+      const { kafkaChecks } = await import('../compose/doctor/kafka.ts')
+      const { ways } = await import('../compose/doctor/ways.ts')
+      const checks = await kafkaChecks(load(options).settings, ways())
+      const first = firstToFix(checks)
+      const way = first?.remedy === undefined ? '' : ` → ${first.remedy}`
+      const look = first === undefined ? 'Seen from here, Kafka is well.' : `Seen from here: ${first.name}: ${first.finding}${way}`
+      show(program, { ...told, look: checks }, printable(`${told.sentence} ${look}`))
+      process.exitCode = live ? 1 : 3
     })
 }

@@ -6,10 +6,12 @@ import { metricsOf } from '../metrics.ts'
 import { configRoutes } from './config-routes.ts'
 import type { LiveConfiguration } from './configuration.ts'
 import type { Overrides } from './overrides.ts'
+import { deviceRoutes, type DeviceSources } from './device-routes.ts'
 import { patchRoutes, type PatchSources } from './patch-routes.ts'
 import { laneSpans, letterDocument } from './documents.ts'
 import type { DeadLetters, Ledger, OutboxReader, Reply, Route, RouteRequest, StoredDeadLetter } from '../ports.ts'
 import { statusDocument, type Snapshot } from '../status.ts'
+import { whyKafka } from '../why-kafka.ts'
 
 export interface RouteSources {
   snapshot(): Snapshot
@@ -19,6 +21,7 @@ export interface RouteSources {
   readonly configuration: Pick<LiveConfiguration, 'loaded' | 'pending' | 'leftOut'>
   readonly overrides: Pick<Overrides, 'list' | 'set' | 'clear'>
   readonly patches: PatchSources
+  readonly devices: DeviceSources
 }
 
 const LINES_MAX = 1_000
@@ -27,10 +30,12 @@ export function controlRoutes(sources: RouteSources): readonly Route[] {
   const { ledger, deadLetters } = sources
   return [
     get('/status', () => statusDocument(sources.snapshot())),
+    get('/why/kafka', () => whyKafka(statusDocument(sources.snapshot()))),
     get('/buffer', () => bufferDocument(sources)),
     get('/ledger', async ({ query }) => ledgerDocument(await ledger.totals(), await ledger.lines(limitOf(query.get('devices'), 20)))),
     ...configRoutes(sources.configuration, sources.overrides),
     ...patchRoutes(sources.patches),
+    ...deviceRoutes(sources.devices),
     get('/dead-letters', async ({ query }) => ({
       schema: 1,
       deadLetters: (await deadLetters.list(limitOf(query.get('limit'), 50))).map((letter) => letterDocument(letter, false)),

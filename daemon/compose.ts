@@ -7,6 +7,7 @@ import { Holds } from './compose/holds.ts'
 import { Moving } from './compose/moving.ts'
 import { Overrides } from './compose/overrides.ts'
 import { partsOf, type Parts } from './compose/parts.ts'
+import { deviceSources } from './compose/device-routes.ts'
 import type { PatchDesk } from './compose/patch-desk.ts'
 import type { PatchPath } from './compose/patches.ts'
 import { reconfigure } from './compose/reload.ts'
@@ -39,6 +40,7 @@ export class Gateway {
     this.#parts = partsOf(settings, {
       inForce: () => this.#inForce,
       metricsRoutes: metricsRoutes(snapshot),
+      report: (type, document) => this.#report(type, document),
       page: {
         gateway: settings.gateway.id,
         configFile: start.files.path,
@@ -48,7 +50,7 @@ export class Gateway {
       },
       settle: async () => this.#patches?.sourcesChanged(),
     })
-    const { clock, log, outbox, account, intake, sources, knownDevices, metrics, page, relay } = this.#parts
+    const { clock, log, outbox, account, devices, intake, sources, knownDevices, metrics, page, relay } = this.#parts
     const { memory } = outbox
     this.log = log
     const takeOver = (inForce: Settings, wanted: Settings) => reconfigure(this.#parts, inForce, wanted)
@@ -73,12 +75,13 @@ export class Gateway {
       configuration: this.#configuration,
       overrides,
       patches: { holds, memory, clock, desk: () => deskOf(this.#patches) },
+      devices: deviceSources(this.#parts, () => this.#inForce),
     })
     const control = new HttpEndpoint('control', { socketPath: settings.control.socket }, [...routes, ...this.#moving.routes], log)
     // The buffer first, since its lock proves that no other daemon runs here; the sources late, when all can accept.
     // The socket answers before the rest starts and until it has stopped: a drain must be seen. The configuration ends
     // first: a change that is under way is whole before anything stops.
-    const components: Component[] = [outbox, account, control, metrics, page, relay, this.#monitor, knownDevices, intake, sources]
+    const components: Component[] = [outbox, account, control, metrics, page, relay, this.#monitor, knownDevices, devices, intake, sources]
     const last: Component[] = [
       ...this.#moving.components,
       overrides,
@@ -197,12 +200,13 @@ function deskOf(path: PatchPath | undefined): PatchDesk {
 function watched(
   configuration: LiveConfiguration,
   overrides: Overrides,
-  { outbox, intake, relay, account, sources, clock }: Parts,
+  { outbox, devices, intake, relay, account, sources, clock }: Parts,
 ): Omit<Watched, 'patches'> {
   return {
     identity: { pid: process.pid, version: VERSION, gateway: configuration.inForce.gateway.id, startedMs: clock.wallMs() },
     sources: () => sources.state(),
     intake: () => intake.counters(),
+    devices: () => devices.figures(),
     outbox: () => outbox.state(),
     relay: () => relay.state(),
     whenFull: () => {

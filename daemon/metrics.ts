@@ -2,6 +2,7 @@
  * The metric families, from one snapshot. Names carry no `edge_gateway_` prefix here. Labels are bounded: lanes,
  * shed reasons and the sources of the config; never a device.
  */
+import { deviceMetrics } from './device-figures.ts'
 import { isReady } from './health.ts'
 import { patchMetrics } from './patch-figures.ts'
 import { LANES, SHED_REASONS, type Metric, type MetricSample } from './ports.ts'
@@ -59,6 +60,7 @@ function intakeMetrics(snapshot: Snapshot): readonly Metric[] {
     counter('intake_faults_total', 'Faults of the program while looking at a message; it was accepted all the same', one(intake.faults)),
     counter('without_message_id_total', 'Messages without an id while ids are configured', one(intake.withoutMessageId)),
     counter('device_buckets_overflowed_total', 'Messages of devices that had to share a bucket', one(intake.buckets.overflowed)),
+    ...deviceMetrics(snapshot.devices),
     ...sourceMetrics(snapshot),
   ]
 }

@@ -4,6 +4,7 @@
  */
 import type { Clock } from './clock.ts'
 import type { Component } from './component.ts'
+import type { DeviceFigures } from './device-figures.ts'
 import { messageOf } from './errors.ts'
 import { verdictOf, type Verdict, type VerdictInput } from './health.ts'
 import { patchTrouble, type PatchFigures } from './patch-figures.ts'
@@ -23,6 +24,7 @@ export interface Watched {
   readonly identity: Identity
   sources(): readonly SourceState[]
   intake(): IntakeFigures
+  devices(): DeviceFigures
   outbox(): OutboxState
   relay(): RelayStatus
   whenFull(): Snapshot['whenFull']
@@ -104,6 +106,7 @@ export class Monitor implements Component {
       verdict: verdictOf({ ...input, patchTrouble: patches && patchTrouble(patches) }),
       sources,
       intake: this.#watched.intake(),
+      devices: this.#watched.devices(),
       ledger: this.#totals,
       shedSinceStart: shedSince(this.#shedAtStart, this.#totals.shed),
       whenFull: this.#watched.whenFull(),

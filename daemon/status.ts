@@ -1,4 +1,5 @@
 /** The status document: what `edgectl status --json`, the control socket and the status records say. */
+import { deviceStatus, type DeviceFigures } from './device-figures.ts'
 import { backlog, type RelayFigures, type Verdict } from './health.ts'
 import type { ImportFigures } from './move/figures.ts'
 import { patchStatus, type PatchFigures } from './patch-figures.ts'
@@ -67,6 +68,7 @@ export interface Snapshot {
   readonly verdict: Verdict
   readonly sources: readonly SourceState[]
   readonly intake: IntakeFigures
+  readonly devices: DeviceFigures
   /** Over all starts, also what was dropped in the buffer (evicted, expired); at most a second old. */
   readonly ledger: Pick<LedgerTotals, 'shed' | 'lost'>
   /** By reason, at the door and in the buffer. */
@@ -113,6 +115,7 @@ export function statusDocument(snapshot: Snapshot) {
     },
     received: snapshot.intake.received,
     shed: snapshot.shedSinceStart,
+    devices: deviceStatus(snapshot.devices),
     sources: snapshot.sources.map((source) => sourceStatus(source, snapshot)),
     lanes: Object.fromEntries(LANES.map((lane) => [lane, laneStatus(lane, snapshot)])),
     whenFull: snapshot.whenFull,

@@ -11,10 +11,12 @@ import { MqttListener } from '../../adapters/mqtt/listen.ts'
 import type { ConnectionSettings, HostPort, ListenerSettings, Settings } from '../../config/settings.ts'
 import { Outbox } from '../../store/outbox.ts'
 import { Account } from '../account.ts'
+import type { DeviceWatch } from '../ingest/device-watch.ts'
 import { parseDeviceList } from '../ingest/device-list.ts'
 import { DeviceIntake } from '../ingest/intake.ts'
 import type { Route } from '../ports.ts'
 import { Relay } from '../relay/relay.ts'
+import { deviceWatch } from './device-watch.ts'
 import { kafkaOf } from './kafka.ts'
 import { connectSettings, ingestSettings, listenSettings, outboxSettings, relaySettings } from './settings.ts'
 import { Page, pageOf, type PageSources, type PageWanted } from './page.ts'
@@ -29,24 +31,27 @@ export interface Parts {
   readonly knownDevices: Swap<string, KnownDevices>
   readonly metrics: Swap<HostPort, HttpEndpoint>
   readonly page: Swap<PageWanted, Page>
+  readonly devices: DeviceWatch
   readonly intake: DeviceIntake
   readonly relay: Relay
   readonly account: Account
   readonly sources: Sources
 }
 
-type SourceParts = Pick<Parts, 'outbox' | 'clock' | 'log'>
+type SourceParts = Pick<Parts, 'outbox' | 'clock' | 'log' | 'devices'>
 
 export interface Surroundings {
   /** The settings of each moment. */
   readonly inForce: () => Settings
   readonly metricsRoutes: readonly Route[]
+  /** For the events topic. */
+  readonly report: (type: string, document: object) => void
   readonly page: Omit<PageSources, 'clock' | 'log'>
   /** The sources' publishers are others now. Never rejects. */
   readonly settle: () => Promise<void>
 }
 
-export function partsOf(settings: Settings, { inForce, metricsRoutes, settle, page: pageSources }: Surroundings): Parts {
+export function partsOf(settings: Settings, { inForce, metricsRoutes, report, settle, page: pageSources }: Surroundings): Parts {
   const clock = new SystemClock()
   const random = systemRandom
   const log = new SystemLog(settings.log.level, clock)
@@ -69,12 +74,13 @@ export function partsOf(settings: Settings, { inForce, metricsRoutes, settle, pa
     clock,
   })
   const isKnown = (device: string): boolean => knownDevices.part?.isKnown(device) ?? true
-  const intake = new DeviceIntake(ingestSettings(settings), { clock, random, outbox, hash, isKnown, onNotice })
+  const devices = deviceWatch(settings, { clock, log, outbox, sources: () => sources }, report)
+  const intake = new DeviceIntake(ingestSettings(settings), { clock, random, outbox, hash, isKnown, onNotice, watch: devices })
   const relay = new Relay({ outbox, internal: outbox, kafka: kafkaOf(settings, clock, log), clock, random, log }, relaySettings(settings))
   const drainMs = (): number => inForce().shutdown.drainMs
-  const sources = new Sources(sourcePlans(settings, { outbox, clock, log }), { intake, clock, log, drainMs, settle })
+  const sources: Sources = new Sources(sourcePlans(settings, { outbox, clock, log, devices }), { intake, clock, log, drainMs, settle })
   const account = new Account(outbox.ledger, () => intake.counters().received)
-  return { clock, log, outbox, knownDevices, metrics, page, intake, relay, account, sources }
+  return { clock, log, outbox, knownDevices, metrics, page, devices, intake, relay, account, sources }
 }
 
 /** Path of the list, or undefined. */
@@ -93,14 +99,14 @@ export function sourcePlans(settings: Settings, parts: SourceParts): readonly So
   ]
 }
 
-function listenerPlan(name: string, listener: ListenerSettings, all: Settings, { outbox: exchanges, clock, log }: SourceParts): SourcePlan {
+function listenerPlan(name: string, listener: ListenerSettings, all: Settings, { outbox: exchanges, clock, log, devices: links }: SourceParts): SourcePlan {
   const settings = listenSettings(listener, all)
   return {
     kind: 'listen',
     name,
     settings,
     port: listener.url.port === 0 ? undefined : listener.url.port,
-    make: () => new MqttListener({ name, settings, exchanges, clock, log }),
+    make: () => new MqttListener({ name, settings, exchanges, clock, log, links }),
   }
 }
 

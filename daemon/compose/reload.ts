@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { changes } from '../../config/changes.ts'
 import type { KafkaSettings, Settings } from '../../config/settings.ts'
 import { ingestSettings, outboxSettings, relaySettings } from './settings.ts'
+import { presenceSettings } from './device-watch.ts'
 import { kafkaOf } from './kafka.ts'
 import { pageOf } from './page.ts'
 import { knownDevicesOf, metricsOf, sourcePlans, type Parts } from './parts.ts'
@@ -47,6 +48,7 @@ function steps(parts: Parts, before: Settings, next: Settings): readonly Step[] 
   }
   return [
     steered('intake', (settings) => parts.intake.configure(ingestSettings(settings))),
+    steered('device watch', (settings) => parts.devices.configure(presenceSettings(settings))),
     { part: 'known devices', change: () => parts.knownDevices.become(knownDevicesOf(next)) },
     { part: 'metrics', change: () => parts.metrics.become(metricsOf(next)) },
     { part: 'page', change: () => parts.page.become(pageOf(next)) },

@@ -33,17 +33,6 @@ export interface PresenceMemory {
   write(pieces: Iterable<PresencePiece>): Promise<number>
 }
 
-export interface PresenceFigures {
-  readonly online: number
-  readonly offline: number
-  readonly silent: number
-  readonly unknown: number
-  readonly fellSilent: number
-  readonly returned: number
-  readonly evicted: number
-  readonly untracked: number
-}
-
 const TICK_MS = 1_000
 const NAMED = 3
 /** These say that somebody is set up wrongly; the others are the limits' work. */
@@ -103,7 +92,8 @@ export class DeviceWatch implements DeviceLinks, Component, PresenceListener {
     this.presence.configure(settings, this.#now)
   }
 
-  figures(): PresenceFigures {
+  /** Devices by state, and what became of them since the start. */
+  figures(): Readonly<Record<'online' | 'offline' | 'silent' | 'unknown' | 'fellSilent' | 'returned' | 'evicted' | 'untracked', number>> {
     const [online = 0, offline = 0, silent = 0, unknown = 0] = this.presence.counts
     const { silent: fellSilent, returned, evicted, untracked } = this.presence.totals
     return { online, offline, silent, unknown, fellSilent, returned, evicted, untracked }

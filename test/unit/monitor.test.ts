@@ -42,6 +42,7 @@ function set(): {
     identity: snapshot().identity,
     sources: () => [sourceState()],
     intake: () => snapshot().intake,
+    devices: () => snapshot().devices,
     outbox: () => outboxState({ notices: [...notices] }, { normal: { messages: 1 } }),
     relay: () => ({ ...relay, lastProgressMs: clock.monotonicMs() }),
     whenFull: () => ({ urgent: 'block', normal: 'block', deferred: 'drop-oldest' }),

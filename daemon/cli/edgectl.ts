@@ -12,6 +12,7 @@ import { boxPatchCommands } from './patches.ts'
 import { whyCommands } from './why.ts'
 import { backupCommand } from './move/backup.ts'
 import { doctorCommand } from './doctor.ts'
+import { bundleCommand } from './support-bundle.ts'
 import { exportCommand } from './move/export.ts'
 import { importCommands } from './move/import.ts'
 import { verifyCommand } from './move/verify.ts'
@@ -58,6 +59,7 @@ export function edgectlProgram(): Command {
   boxPatchCommands(program)
   whyCommands(program)
   doctorCommand(program)
+  bundleCommand(program)
   exportCommand(program)
   importCommands(program)
   backupCommand(program)

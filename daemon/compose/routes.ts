@@ -7,7 +7,6 @@ import { configRoutes } from './config-routes.ts'
 import type { LiveConfiguration } from './configuration.ts'
 import type { Overrides } from './overrides.ts'
 import { deviceRoutes, type DeviceSources } from './device-routes.ts'
-import { deviceRoutes, type DeviceSources } from './device-routes.ts'
 import { patchRoutes, type PatchSources } from './patch-routes.ts'
 import { laneSpans, letterDocument } from './documents.ts'
 import type { DeadLetters, Ledger, OutboxReader, Reply, Route, RouteRequest, StoredDeadLetter } from '../ports.ts'
@@ -23,7 +22,6 @@ export interface RouteSources {
   readonly overrides: Pick<Overrides, 'list' | 'set' | 'clear'>
   readonly patches: PatchSources
   readonly devices: DeviceSources
-  readonly devices: DeviceSources
 }
 
 const LINES_MAX = 1_000
@@ -37,7 +35,6 @@ export function controlRoutes(sources: RouteSources): readonly Route[] {
     get('/ledger', async ({ query }) => ledgerDocument(await ledger.totals(), await ledger.lines(limitOf(query.get('devices'), 20)))),
     ...configRoutes(sources.configuration, sources.overrides),
     ...patchRoutes(sources.patches),
-    ...deviceRoutes(sources.devices),
     ...deviceRoutes(sources.devices),
     get('/dead-letters', async ({ query }) => ({
       schema: 1,

@@ -247,9 +247,14 @@ export class Relay implements Component {
     const again = nowMs - this.#fencedMs < FENCED_AGAIN_MS
     this.#fencedMs = nowMs
     if (!again) return this.#waitOut('backing-off', failure.message, failure, this.#backoff.nextMs())
-    const { gatewayId, prefix } = this.#settings
+    const { gatewayId, prefix, isGuest } = this.#settings
+    if (isGuest === true) {
+      const reason = `the gateway "${gatewayId}" itself is online, or another box delivers the same import: they take turns at Kafka`
+      return this.#waitOut('fenced', reason, failure, this.#fencedBackoff.nextMs(), 'wait: each message arrives once all the same')
+    }
     const reason = `another gateway uses the id "${gatewayId}" (it fenced our producer "${prefix}.${gatewayId}" at Kafka)`
-    await this.#waitOut('fenced', reason, failure, FENCED_MS + this.#fencedBackoff.nextMs(), 'give each box its own gateway.id')
+    const remedy = 'give each box its own gateway.id; while another box delivers an export of this one, only wait'
+    await this.#waitOut('fenced', reason, failure, FENCED_MS + this.#fencedBackoff.nextMs(), remedy)
   }
 
   async #waitOut(

@@ -4,6 +4,11 @@ import type { DeviceLane } from '../ports.ts'
 export interface RelaySettings {
   /** Header `gw` of each record. */
   readonly gatewayId: string
+  /**
+   * Delivers in the name of another box, which may live: who is fenced then waits for a short while that grows, so that
+   * the two take turns, and neither is a fault.
+   */
+  readonly isGuest?: boolean
   /** Begins the names of the gateway's own topics: `<prefix>.positions`, `.events`, `.ledger`, `.dead-letter`. */
   readonly prefix: string
   /** A topic's name, or a template of topic parts such as `logs.{stream}`. */

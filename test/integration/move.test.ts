@@ -113,6 +113,15 @@ describe('messages leave on a medium', { concurrency: true }, () => {
     await assertExact(origin)
   })
 
+  test('what Kafka must allow is printed: for an import, and for a look back', async () => {
+    const lines = await courier.edgectl(['kafka', 'setup', '--print', '--import-for', 'gw-9', '--principal', 'me'])
+    assert.match(lines, /--transactional-id edge-courier\.gw-9$/m)
+    assert.match(lines, /--group edge-courier\.gw-9\. --resource-pattern-type prefixed/)
+    assert.doesNotMatch(lines, /kafka-topics/)
+    const reading = await courier.edgectl(['kafka', 'setup', '--print', '--for-verify'])
+    assert.match(reading, /--operation Read .*--topic logs-courier$/m)
+  })
+
   test('a damaged file is refused whole, with its line; nothing is imported', async () => {
     const origin = await cutOff('damaged')
     origin.publish('a', 100)

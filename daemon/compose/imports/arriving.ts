@@ -1,8 +1,9 @@
 /** An import on its way in: its lines go into a buffer of its own, which counts only once it is whole. */
-import { GatewayError } from '../../errors.ts'
+import { GatewayError, messageOf as wordsOf } from '../../errors.ts'
 import { EXPORT_FORMAT, type ExportHead, type ExportSum } from '../../move/file.ts'
 import { messageOf, unsealed, type LaneMessage } from '../../move/lines.ts'
 import type { Lane, OutboxMoves, Stored } from '../../ports.ts'
+import { TopicTemplate } from '../../relay/topic-template.ts'
 
 const GATEWAY = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
 const PREFIX = /^[A-Za-z0-9._-]{1,100}$/
@@ -24,7 +25,16 @@ export function checkedHead(value: unknown): ExportHead {
     Array.isArray(head.epochs) &&
     head.epochs.every(isEpoch)
   if (!sound) throw new GatewayError('rejected', "the export's first line is not what a gateway writes")
+  checkTopic(head as ExportHead)
   return head as ExportHead
+}
+
+function checkTopic({ topic, allowedTopics }: ExportHead): void {
+  try {
+    if (topic !== undefined) new TopicTemplate(topic, allowedTopics)
+  } catch (error) {
+    throw new GatewayError('rejected', `the export names no topic that there can be: ${wordsOf(error)}`, { cause: error })
+  }
 }
 
 function isEpoch(epoch: unknown): boolean {

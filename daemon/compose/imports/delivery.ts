@@ -89,7 +89,7 @@ export class ImportDelivery {
 function relayFor({ gateway, prefix, topic, allowedTopics }: ImportNote, settings: Settings): RelaySettings {
   const own = relaySettings(settings)
   const where = topic === undefined ? {} : { topic, allowedTopics }
-  return { ...own, ...where, gatewayId: gateway, prefix, uplinkBytesPerSecond: own.uplinkBytesPerSecond * IMPORT_SHARE }
+  return { ...own, ...where, gatewayId: gateway, isGuest: true, prefix, uplinkBytesPerSecond: own.uplinkBytesPerSecond * IMPORT_SHARE }
 }
 
 /**

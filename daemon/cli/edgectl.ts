@@ -6,9 +6,12 @@ import { kafkaCommands } from './kafka-setup.ts'
 import type { GlobalOptions } from './ask.ts'
 import { watchEndings } from './ending.ts'
 import { report } from './failure.ts'
+import { devicesCommand } from './devices.ts'
 import { fleetCommand } from './fleet.ts'
 import { patchCommands } from './patch/index.ts'
 import { boxPatchCommands } from './patches.ts'
+import { tailCommand } from './tail.ts'
+import { topCommand } from './top.ts'
 import { whyCommands } from './why.ts'
 import { backupCommand } from './move/backup.ts'
 import { doctorCommand } from './doctor.ts'
@@ -57,6 +60,9 @@ export function edgectlProgram(): Command {
   patchCommands(program)
   fleetCommand(program)
   boxPatchCommands(program)
+  devicesCommand(program)
+  tailCommand(program)
+  topCommand(program)
   whyCommands(program)
   doctorCommand(program)
   bundleCommand(program)

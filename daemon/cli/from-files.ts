@@ -7,6 +7,7 @@ import { letterDocument, laneSpans } from '../compose/documents.ts'
 import { loadForStart } from '../compose/starting.ts'
 import { GatewayError } from '../errors.ts'
 import { whyKafkaStopped } from '../why-kafka.ts'
+import { devicesFromFiles } from './devices-from-files.ts'
 import type { StoppedDocument } from './figures.ts'
 import { ledgerDocument } from './ledger-view.ts'
 import { patchesFromFiles } from './patches-from-files.ts'
@@ -25,6 +26,8 @@ export async function fromFiles(path: string, question: string, refusal: DaemonU
   }
   const ofPatches = patchesFromFiles(settings, url)
   if (ofPatches !== undefined) return ofPatches
+  const ofDevices = devicesFromFiles(settings, url)
+  if (ofDevices !== undefined) return ofDevices
   if (url.pathname === '/locks') throw refusal
   const outbox = StoppedOutbox.open(settings.gateway.dataDir, { beside: refusal.why === 'silent' })
   try {

@@ -2,10 +2,11 @@ import { duration } from '../health.ts'
 import { patchLines } from '../patch-figures.ts'
 import type { StatusDocument } from '../status.ts'
 import { importLine } from './move/import-view.ts'
+import { fitted, screenOf, type Screen, type Section } from './fit.ts'
 import { overrideLine } from './override-line.ts'
 import { colour, count, printable, size, table } from './text.ts'
 
-const TONES = {
+export const TONES = {
   ok: 'green',
   starting: 'yellow',
   buffering: 'yellow',
@@ -15,34 +16,79 @@ const TONES = {
   stuck: 'red',
 } as const
 
-/** One screen that leads with the verdict. */
-export function statusView(status: StatusDocument): string {
-  return [verdictLine(status), ...facts(status), '', sources(status), '', lanes(status), ...notices(status)].join('\n')
+/** One screen that leads with the verdict; on a terminal it is cut to its size. */
+export function statusView(status: StatusDocument, screen: Screen | undefined = screenOf(process.stdout)): string {
+  const lines = fitted(sectionsOf(status), screen)
+  const state = status.verdict.state.toUpperCase()
+  const [first = '', ...rest] = lines
+  return [first.replace(state, colour(TONES[status.verdict.state], colour('bold', state))), ...rest].join('\n')
 }
 
-function verdictLine({ verdict }: StatusDocument): string {
-  return `${colour(TONES[verdict.state], colour('bold', verdict.state.toUpperCase()))}: ${verdict.line}`
-}
-
-function facts(status: StatusDocument): string[] {
-  const { verdict, buffer, rates, kafka } = status
-  const full = buffer.fullInSeconds === undefined ? '' : `, full in ${duration(buffer.fullInSeconds * 1_000)}`
-  const lines = [
-    ...(verdict.reason === undefined || verdict.line.startsWith(verdict.reason) ? [] : [`  reason   ${verdict.reason}`]),
-    `  gateway  ${status.gateway}, version ${status.version}, pid ${status.pid}, up ${duration(status.uptimeSeconds * 1_000)}`,
-    `  in ${rates.inPerSecond}/s  out ${rates.outPerSecond}/s  shed ${rates.shedPerSecond}/s  buffer ${size(buffer.usedBytes)} of ${size(buffer.maxBytes)}${full}`,
-    `  buffer   ${count(buffer.messages)} messages${oldest(buffer.oldestAgeSeconds)}, ${size(buffer.freeDiskBytes)} free on the disk, ${count(buffer.deadLetters)} dead letters`,
-    `  when full: ${whenFull(status)}`,
-    `  kafka    ${kafka.state}${kafka.reason === undefined || kafka.reason === verdict.reason ? '' : `: ${kafka.reason}`}`,
+/** The most important first. */
+function sectionsOf(status: StatusDocument): readonly Section[] {
+  const { verdict } = status
+  const named = (name: string, lines: readonly string[], where: string): Section => {
+    const short = lines.length > 1 ? { short: [`  ${name} ${lines.length}: ${where}`] } : {}
+    return { lines: lines.map((line) => printable(`  ${name} ${line}`)), ...short }
+  }
+  const overrides = status.configuration.overrides.map((override) => overrideLine(override))
+  const leftOut = status.configuration.leftOut.map(({ label, reason }) => `${label}: ${reason.replaceAll('\n', '; ')}`)
+  const patches = status.patches === undefined ? [] : patchLines(status.patches, Date.parse(status.at))
+  return [
+    { lines: [printable(`${verdict.state.toUpperCase()}: ${verdict.line}`), ...causes(status)] },
+    { lines: figures(status) },
+    { lines: patches.map((line) => printable(`  patches  ${line}`)) },
+    named('override', overrides, 'edgectl config override --list'),
+    named('left out', leftOut, 'edgectl config show'),
+    named('import  ', status.imports.map(importLine), 'edgectl import --help'),
+    { lines: ['', ...lanes(status).split('\n')], short: shortLanes(status), isTable: true },
+    { lines: ['', ...sources(status).split('\n')], short: shortSources(status), isTable: true },
+    named('notice  ', notices(status), 'edgectl status --json'),
   ]
-  if (verdict.remedy !== undefined) lines.push(`  remedy   ${verdict.remedy}`)
-  if (!status.clockTrusted) lines.push(`  clock    ${status.at} can't be right: set it, or check NTP`)
-  if (status.patches !== undefined)
-    lines.push(...patchLines(status.patches, Date.parse(status.at)).map((line) => printable(`  patches  ${line}`)))
-  lines.push(...status.imports.map((one) => printable(`  import   ${importLine(one)}`)))
-  lines.push(...status.configuration.overrides.map((override) => `  override ${overrideLine(override)}`))
-  lines.push(...status.configuration.leftOut.map(({ label, reason }) => printable(`  left out ${label}: ${reason.replaceAll('\n', '; ')}`)))
-  return lines
+}
+
+function causes({ verdict, clockTrusted, at }: StatusDocument): string[] {
+  const isSaid = verdict.reason === undefined || verdict.line.startsWith(verdict.reason)
+  return [
+    ...(isSaid ? [] : [printable(`  reason   ${verdict.reason}`)]),
+    ...(verdict.remedy === undefined ? [] : [printable(`  remedy   ${verdict.remedy}`)]),
+    ...(clockTrusted ? [] : [`  clock    ${at} can't be right: set it, or check NTP`]),
+  ]
+}
+
+function figures(status: StatusDocument): string[] {
+  const { verdict, buffer, rates, kafka, devices } = status
+  const full = buffer.fullInSeconds === undefined ? '' : `, full in ${duration(buffer.fullInSeconds * 1_000)}`
+  const unknown = devices.unknown === 0 ? '' : `, ${count(devices.unknown)} not seen since the start`
+  return [
+    `  in ${rates.inPerSecond}/s  out ${rates.outPerSecond}/s  shed ${rates.shedPerSecond}/s  buffer ${size(buffer.usedBytes)} of ${size(buffer.maxBytes)}${full}`,
+    `  when full: ${whenFull(status)}`,
+    `  buffer   ${count(buffer.messages)} messages${oldest(buffer.oldestAgeSeconds)}, ${size(buffer.freeDiskBytes)} free on the disk, ${count(buffer.deadLetters)} dead letters`,
+    `  devices  ${count(devices.online)} online, ${count(devices.silent)} silent, ${count(devices.offline)} offline${unknown}`,
+    printable(`  kafka    ${kafka.state}${kafka.reason === undefined || kafka.reason === verdict.reason ? '' : `: ${kafka.reason}`}`),
+    `  gateway  ${status.gateway}, version ${status.version}, pid ${status.pid}, up ${duration(status.uptimeSeconds * 1_000)}`,
+  ]
+}
+
+/** Lanes that hold something. */
+function shortLanes(status: StatusDocument): readonly string[] {
+  const waiting = Object.entries(status.lanes).filter(([, { messages }]) => messages > 0)
+  return waiting.length === 0
+    ? []
+    : [
+        `  lanes    ${waiting.map(([name, { messages, blocked }]) => `${name} ${count(messages)}${blocked ? ' (waits for room)' : ''}`).join(', ')}`,
+      ]
+}
+
+/** Sources that need a look, and how many do not. */
+function shortSources({ sources: all }: StatusDocument): readonly string[] {
+  const down = all.filter(({ state }) => state !== 'up')
+  const up = all.length - down.length
+  const listed = down
+    .slice(0, 3)
+    .map(({ kind, name, state, reason }) => printable(`  source   ${kind}.${name} ${state}: ${reason ?? 'no reason known'}`))
+  const rest = down.length - listed.length
+  return [...listed, `  sources  ${up} up${rest > 0 ? `, ${rest} more are not` : ''}: edgectl status --json`]
 }
 
 /** `devices wait (urgent, normal), oldest dropped (deferred)` */
@@ -90,9 +136,9 @@ function lanes(status: StatusDocument): string {
 }
 
 function notices(status: StatusDocument): string[] {
-  const own = status.buffer.notices.map((notice) => `  notice   buffer: ${notice.text} (${notice.at})`)
+  const own = status.buffer.notices.map((notice) => `buffer: ${notice.text} (${notice.at})`)
   const ofSources = status.sources.flatMap((source) =>
-    source.notices.map((notice) => `  notice   ${source.name}: ${notice.text} (${count(notice.count)}, last ${notice.last})`),
+    source.notices.map((notice) => `${source.name}: ${notice.text} (${count(notice.count)}, last ${notice.last})`),
   )
   return [...own, ...ofSources]
 }

@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import { firstToFix } from '../doctor/check.ts'
 import type { WhyKafkaDocument } from '../why-kafka.ts'
 import { ask, load, type GlobalOptions } from './ask.ts'
+import type { DeviceWhyDocument } from './device-documents.ts'
 import { show } from './figures.ts'
 import type { WhyDocument } from './patch-views.ts'
 import { printable } from './text.ts'
@@ -10,6 +11,7 @@ import { printable } from './text.ts'
 export function whyCommands(program: Command): void {
   const why = program.command('why').description('why something is as it is, in plain words')
   whyPatch(program, why)
+  whyDevice(program, why)
   whyKafka(program, why)
 }
 
@@ -21,6 +23,20 @@ function whyPatch(program: Command, why: Command): void {
     .action(async (id: string) => {
       const { document } = await ask(program.opts<GlobalOptions>(), `/patches/${encodeURIComponent(id)}/why`)
       show(program, document, printable((document as WhyDocument).sentence))
+    })
+}
+
+function whyDevice(program: Command, why: Command): void {
+  why
+    .command('device <id>')
+    .description('why messages of this device do not arrive, or how it stands: seen, connected, shed, refused, and what to do')
+    .addHelpText('after', '\nExample:\n  edgectl why device cam-7')
+    .action(async (id: string) => {
+      const { document, live } = await ask(program.opts<GlobalOptions>(), `/why/device/${encodeURIComponent(id)}`)
+      const { sentence, remedy, state } = document as DeviceWhyDocument
+      show(program, document, printable(sentence) + (remedy === undefined ? '' : `\n  try: ${printable(remedy)}`))
+      if (!live) process.exitCode = 3
+      else if (state !== 'online') process.exitCode = 1
     })
 }
 

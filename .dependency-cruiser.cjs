@@ -58,6 +58,7 @@ module.exports = {
     driver('prom-client', 'adapters/control/'),
     driver('tar-stream', 'adapters/host/'),
     driver('croner', '(adapters/host|config/patch)/'),
+    driver('koffi', 'adapters/systemd/'),
     driver('zod', 'config/'),
     driver('yaml', 'config/'),
   ],

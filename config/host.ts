@@ -79,16 +79,10 @@ export function hostDefaults(input: Json, host: Host): readonly HostDefault[] {
     const derived = deriveGatewayId(host)
     return derived && { value: derived.id, source: `default, from ${derived.source}` }
   })
-  fill(['gateway', 'dataDir'], () => fromFolder(host, 'STATE_DIRECTORY', '') ?? { value: DATA_DIR, source: 'default' })
+  fill(['gateway', 'dataDir'], () => stateFolder(host) ?? { value: DATA_DIR, source: 'default' })
   const dataDir = valueAt(input, ['gateway', 'dataDir']) ?? defaults.find(({ path }) => path[1] === 'dataDir')?.value
-  fill(
-    ['control', 'socket'],
-    () =>
-      fromFolder(host, 'RUNTIME_DIRECTORY', '/control.sock') ?? {
-        value: `${isAbsolute(dataDir) ? dataDir : DATA_DIR}/control.sock`,
-        source: 'default',
-      },
-  )
+  // Not in a folder that only the daemon's environment names: edgectl has to find it from a technician's shell.
+  fill(['control', 'socket'], () => ({ value: `${isAbsolute(dataDir) ? dataDir : DATA_DIR}/control.sock`, source: 'default' }))
   return [...defaults, ...mqttDefaults(input, valueAt(input, ['gateway', 'id']) ?? defaults.find(({ path }) => path[1] === 'id')?.value)]
 }
 
@@ -98,9 +92,9 @@ function isAbsolute(folder: Json | undefined): folder is string {
 }
 
 /** systemd lists several folders with colons between; the first is the service's own. */
-function fromFolder(host: Host, variable: string, below: string): Omit<HostDefault, 'path'> | undefined {
-  const folder = host.environment[variable]?.split(':')[0]
-  return folder?.startsWith('/') === true ? { value: `${folder}${below}`, source: `default, from ${variable}` } : undefined
+function stateFolder(host: Host): Omit<HostDefault, 'path'> | undefined {
+  const folder = host.environment['STATE_DIRECTORY']?.split(':')[0]
+  return folder?.startsWith('/') === true ? { value: folder, source: 'default, from STATE_DIRECTORY' } : undefined
 }
 
 /** A box that names no source listens on loopback; one that has a broker needs no listener. */

@@ -24,7 +24,7 @@ export const pageSchema = z.strictObject({
 
 export const controlSchema = z.strictObject({
   socket: absolutePath('socket').optional().meta({
-    description: 'Socket for edgectl. Default: control.sock in RUNTIME_DIRECTORY as systemd sets it, else in gateway.dataDir.',
+    description: 'Socket for edgectl. Default: control.sock in gateway.dataDir.',
     example: '/run/edge-gateway/control.sock',
   }),
 })

@@ -8,6 +8,12 @@ export interface Log {
   error(fields: object, message: string): void
 }
 
+/** Whoever started us and wants to know how we are: systemd. */
+export interface ServiceNotices {
+  /** `READY=1`, `STATUS=…`: sd_notify(3), one datagram. Never throws. */
+  send(...assignments: readonly string[]): void
+}
+
 export interface RouteRequest {
   /** Values of the `:name` parts of the path. */
   readonly params: Readonly<Record<string, string>>

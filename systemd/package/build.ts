@@ -54,6 +54,7 @@ function fill(tree: Tree, root: string, architecture: Architecture, release: Rel
 function addUnits(tree: Tree, folder: string): ReturnType<typeof unitsIn> {
   const units = unitsIn(folder)
   for (const name of [...units.enabled, ...units.others]) tree.copy(`lib/systemd/system/${name}`, join(folder, name))
+  tree.copy('usr/lib/edge-gateway/rescue', join(folder, 'rescue'), 0o755)
   tree.copy('usr/lib/sysusers.d/edge-gateway.conf', join(folder, 'edge-gateway.sysusers'))
   tree.copy('usr/lib/tmpfiles.d/edge-gateway.conf', join(folder, 'edge-gateway.tmpfiles'))
   return units

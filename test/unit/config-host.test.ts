@@ -57,11 +57,11 @@ test('without anything to go by, the id must be written', () => {
   assert.equal(loadText('gateway: { id: gw-1 }', { host: { readText: () => undefined } }).settings.gateway.id, 'gw-1')
 })
 
-test('folders are those that systemd made', () => {
+test('the state folder is the one that systemd made; the socket is in it, where edgectl finds it from any shell', () => {
   const environment = { STATE_DIRECTORY: '/var/lib/private/edge-gateway:/var/lib/other', RUNTIME_DIRECTORY: '/run/edge-gateway' }
   const { settings } = loadText('', { environment })
   assert.equal(settings.gateway.dataDir, '/var/lib/private/edge-gateway')
-  assert.equal(settings.control.socket, '/run/edge-gateway/control.sock')
+  assert.equal(settings.control.socket, '/var/lib/private/edge-gateway/control.sock')
   const written = loadText('gateway: { dataDir: /srv/gw }', { environment: { STATE_DIRECTORY: '/var/lib/x' } }).settings
   assert.equal(written.gateway.dataDir, '/srv/gw')
   assert.equal(written.control.socket, '/srv/gw/control.sock')

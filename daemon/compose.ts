@@ -9,6 +9,7 @@ import { Overrides } from './compose/overrides.ts'
 import { partsOf, type Parts } from './compose/parts.ts'
 import { deviceSources } from './compose/device-routes.ts'
 import type { PatchDesk } from './compose/patch-desk.ts'
+import { passwordRoute } from './compose/password-route.ts'
 import type { PatchPath } from './compose/patches.ts'
 import { reconfigure } from './compose/reload.ts'
 import { controlRoutes, metricsRoutes } from './compose/routes.ts'
@@ -77,7 +78,12 @@ export class Gateway {
       patches: { holds, memory, clock, desk: () => deskOf(this.#patches) },
       devices: deviceSources(this.#parts, () => this.#inForce),
     })
-    const control = new HttpEndpoint('control', { socketPath: settings.control.socket }, [...routes, ...this.#moving.routes], log)
+    const control = new HttpEndpoint(
+      'control',
+      { socketPath: settings.control.socket },
+      [...routes, ...this.#moving.routes, passwordRoute(sources)],
+      log,
+    )
     // The buffer first, since its lock proves that no other daemon runs here; the sources late, when all can accept.
     // The socket answers before the rest starts and until it has stopped: a drain must be seen. The configuration ends
     // first: a change that is under way is whole before anything stops.

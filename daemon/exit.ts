@@ -5,7 +5,7 @@ export const EXIT = {
   unavailable: 69,
   software: 70,
   io: 74,
-  /** Another daemon owns the data directory, or the settings of a patch on trial prevent the start: the next one is made without. */
+  /** Another daemon owns the data directory, another program a port, or the settings of a patch on trial prevent the start: the next one is made without. */
   temporary: 75,
   permission: 77,
   config: 78,

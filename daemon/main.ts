@@ -5,6 +5,7 @@ import { ConfigError, formatProblem } from '../config/problem.ts'
 import { SystemClock } from '../adapters/host/clock.ts'
 import { compose, type Gateway } from './compose.ts'
 import { loadForStart } from './compose/starting.ts'
+import { takenPorts, withOwner } from './compose/taken-port.ts'
 import { GatewayError, messageOf } from './errors.ts'
 import { EXIT } from './exit.ts'
 import { VERSION } from './version.ts'
@@ -46,6 +47,7 @@ export function gatewayProgram(running: () => void): Command {
 function check(path: string): void {
   const { settings, warnings } = loadConfig(path, [], thisHost())
   for (const warning of warnings) console.error(formatProblem(warning))
+  for (const taken of takenPorts(settings)) console.error(`${path}: ${taken}`)
   console.log(`${path} is valid: gateway ${settings.gateway.id}, buffer in ${settings.gateway.dataDir}`)
 }
 
@@ -63,8 +65,9 @@ async function run(path: string, running: () => void): Promise<void> {
     await gateway.start(stop.signal)
     running()
     await Promise.race([aborted(stop.signal), gateway.ended()])
-  } catch (error) {
+  } catch (thrown) {
     if (!stop.signal.aborted) {
+      const error = withOwner(thrown)
       gateway.log.error(fieldsOf(error), `the daemon ends: ${messageOf(error)}`)
       // Without the settings on trial the next start may succeed, whatever the error says.
       process.exit(gateway.onTrial ? EXIT.temporary : codeOf(error))

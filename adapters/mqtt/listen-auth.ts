@@ -1,5 +1,5 @@
 import type { Clock } from '../../daemon/clock.ts'
-import type { Log } from '../../daemon/ports.ts'
+import type { Log, PasswordsTaken } from '../../daemon/ports.ts'
 import { parseAclFile, type AccessList, type AclSubject } from './acl.ts'
 import type { InboundDevice, PublishGrant } from './listen-inbound.ts'
 import type { ListenAuth } from './listen-settings.ts'
@@ -56,6 +56,19 @@ export class Authenticator {
     this.#access?.onChange(() => this.accessVersion++)
   }
 
+  /** Looks at the password file now. `undefined` without one. `cut`: how many were cut off up to now. */
+  async rereadPasswords(cut: () => number): Promise<PasswordsTaken | undefined> {
+    if (this.#passwords === undefined || this.#auth?.passwordFile === undefined) return undefined
+    const before = cut()
+    const fault = await this.#passwords.refresh()
+    return {
+      file: this.#auth.passwordFile,
+      users: this.#passwords.value.size,
+      cut: cut() - before,
+      ...(fault === undefined ? {} : { fault }),
+    }
+  }
+
   close(): void {
     this.#passwords?.close()
     this.#access?.close()
@@ -69,6 +82,9 @@ export class Authenticator {
       if (username === undefined || password === undefined) return { returnCode: 4, detail: 'it gave no user name and password' }
       const hash = await this.#verifier.verify(this.#passwords.value, username, password)
       if (hash === undefined) return { returnCode: 4, detail: `wrong password, or no user ${JSON.stringify(username.slice(0, 64))}` }
+      // The file may have changed while the hash was made: nobody comes in by what is not in it any more.
+      if (this.#passwords.value.get(username)?.text !== hash.text)
+        return { returnCode: 4, detail: 'its password was just changed or removed' }
       credential = hash.text
     }
     const identity = { username, clientId, commonName }[this.#auth.deviceFrom]

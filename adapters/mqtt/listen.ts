@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type { Clock } from '../../daemon/clock.ts'
 import { messageOf } from '../../daemon/errors.ts'
-import type { DeviceLinks, DevicePublisher, Intake, Log, Source, SourceState } from '../../daemon/ports.ts'
+import type { DeviceLinks, DevicePublisher, Intake, Log, PasswordsTaken, Source, SourceState } from '../../daemon/ports.ts'
 import { Authenticator, ReturnCode } from './listen-auth.ts'
 import { Broker } from './listen-broker.ts'
 import { Budget } from './listen-budget.ts'
@@ -48,7 +48,7 @@ export class MqttListener implements Source {
   readonly #fullness = new Fullness()
   readonly #claims: Claims
   readonly #devices: ListenDevices
-  #toFlush: Connection[] = []
+  readonly #toFlush: Connection[] = []
   #tls: WatchedFiles<TlsMaterial> | undefined
   #broker: Broker | undefined
   #gate: Gate | undefined
@@ -117,6 +117,10 @@ export class MqttListener implements Source {
 
   counters(): ListenCounters {
     return this.#tally.view()
+  }
+
+  rereadPasswords(): Promise<PasswordsTaken | undefined> {
+    return this.#auth.rereadPasswords(() => this.#tally.view().ended.revoked ?? 0)
   }
 
   stop(deadlineMs: number): Promise<void> {
@@ -236,9 +240,7 @@ export class MqttListener implements Source {
 
   /** One write per connection for all that a commit has settled. */
   #flush(): void {
-    const connections = this.#toFlush
-    this.#toFlush = []
-    for (const connection of connections) connection.flush()
+    for (const connection of this.#toFlush.splice(0)) connection.flush()
     this.#budget.wake()
   }
 
@@ -316,8 +318,7 @@ export class MqttListener implements Source {
 
   /** True while an acknowledgement may still come. */
   #owed(): boolean {
-    for (const connection of this.#connections) if (connection.owed) return true
-    return false
+    return [...this.#connections].some(({ owed }) => owed)
   }
 
   async #closeAll(): Promise<void> {
@@ -337,8 +338,7 @@ export class MqttListener implements Source {
   }
 
   #setState(state: SourceState['state'], reason?: string): void {
-    const same = this.#status.state === state
-    const sinceMs = same ? this.#status.sinceMs : this.#options.clock.wallMs()
+    const sinceMs = this.#status.state === state ? this.#status.sinceMs : this.#options.clock.wallMs()
     this.#status = { state, sinceMs, ...(reason === undefined ? {} : { reason }) }
   }
 }

@@ -28,6 +28,7 @@ export class WatchedFiles<T> {
   readonly #listeners = new Set<(value: T, before: T) => void>()
   #value: { readonly current: T } | undefined
   #taken = ''
+  #fault: string | undefined
   #last = ''
   #cancel: (() => void) | undefined
   #closed = false
@@ -57,6 +58,17 @@ export class WatchedFiles<T> {
     return () => this.#listeners.delete(listener)
   }
 
+  /**
+   * Looks now, for who has just replaced a file whole and can't wait. Resolves with why the content can't be used, or
+   * with `undefined` when the value is that of the file.
+   */
+  async refresh(): Promise<string | undefined> {
+    const seen = await this.#fingerprint()
+    this.#last = seen
+    if (seen !== this.#taken && !this.#closed) await this.#take(seen)
+    return this.#fault
+  }
+
   close(): void {
     this.#closed = true
     this.#cancel?.()
@@ -83,7 +95,9 @@ export class WatchedFiles<T> {
     const before = this.value
     try {
       this.#value = { current: await this.#readAll() }
+      this.#fault = undefined
     } catch (error) {
+      this.#fault = messageOf(error)
       log.error({ files: paths, reason: messageOf(error) }, `${what} changed but can't be used; the old one stays in force`)
       return
     }

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { bufferCommand, ledgerCommand, statusCommand } from './figures.ts'
 import { deadLetterCommands } from './dead-letters.ts'
+import { deviceCommands } from './device/index.ts'
 import { configCommands } from './config-show.ts'
 import { kafkaCommands } from './kafka-setup.ts'
 import type { GlobalOptions } from './ask.ts'
@@ -64,6 +65,7 @@ export function edgectlProgram(): Command {
   tailCommand(program)
   topCommand(program)
   whyCommands(program)
+  deviceCommands(program)
   doctorCommand(program)
   bundleCommand(program)
   exportCommand(program)

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Clock } from '../clock.ts'
 import type { Component } from '../component.ts'
 import { messageOf } from '../errors.ts'
-import type { DevicePublisher, Intake, Log, Source, SourceState } from '../ports.ts'
+import type { DevicePublisher, Intake, Log, PasswordsTaken, Source, SourceState } from '../ports.ts'
 import { back, type Taken } from './steps.ts'
 
 /** How one source is to be. */
@@ -72,6 +72,11 @@ export class Sources implements Component {
     for (const { source } of this.#running.values()) connections += source.connectionsOf?.(device) ?? 0
     for (const source of this.#starting) connections += source.connectionsOf?.(device) ?? 0
     return connections
+  }
+
+  /** `undefined`: no listener of this name runs, or it has no password file. */
+  async rereadPasswords(listener: string): Promise<PasswordsTaken | undefined> {
+    return this.#running.get(keyOf({ kind: 'listen', name: listener }))?.source.rereadPasswords?.()
   }
 
   state(): readonly SourceState[] {
@@ -156,6 +161,6 @@ export class Sources implements Component {
 }
 
 /** A listener and a connection may have the same name. */
-function keyOf({ kind, name }: SourcePlan): string {
+function keyOf({ kind, name }: Pick<SourcePlan, 'kind' | 'name'>): string {
   return `${kind} ${name}`
 }

@@ -50,6 +50,16 @@ export interface SourceState {
   readonly notices: readonly { readonly text: string; readonly count: number; readonly lastMs: number }[]
 }
 
+/** What a listener knows of its password file after it has looked again. */
+export interface PasswordsTaken {
+  readonly file: string
+  readonly users: number
+  /** Connections that were closed, since their password is not in the file any more. */
+  readonly cut: number
+  /** Why the file can't be used; what was in force stays. */
+  readonly fault?: string
+}
+
 /** An MQTT source. Ready (`start` resolved) means that it listens, or that it began to connect. */
 export interface Source {
   readonly name: string
@@ -62,6 +72,8 @@ export interface Source {
   hold(reason: string): void
   release(): void
   state(): SourceState
+  /** Looks at the password file now instead of within two seconds; `undefined` for a source that has none. */
+  rereadPasswords?(): Promise<PasswordsTaken | undefined>
   /** Stops intake at once, keeps connections until `deadlineMs` so that settled deliveries are acknowledged. */
   stop(deadlineMs: number): Promise<void>
 }

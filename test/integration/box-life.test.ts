@@ -71,18 +71,29 @@ describe('starting, ending and answering', { concurrency: 4 }, () => {
     assert.equal((await box.status()).buffer.messages, 1)
   })
 
-  test('exit code 74: a port that another program has is named, and nothing of the buffer is touched', limit, async (t) => {
-    const box = await setUpBox(scope)
-    const other = createServer().listen(box.port, '127.0.0.1')
-    t.after(() => other.close())
-    await once(other, 'listening')
-    const { code, text } = run('run', '--config', box.configFile)
-    assert.equal(code, 74)
-    assert.match(text, new RegExp(`can't listen on 127\\.0\\.0\\.1:${box.port}: another program has this port`))
-    other.close()
-    await box.gateway.start()
-    assert.equal(await box.gateway.end('SIGTERM'), 0)
-  })
+  test(
+    'exit code 75: a port that another program has is named with its owner and the way out, and a later start has it',
+    limit,
+    async (t) => {
+      const box = await setUpBox(scope)
+      const other = createServer().listen(box.port, '127.0.0.1')
+      t.after(() => other.close())
+      await once(other, 'listening')
+      const { code, text } = run('run', '--config', box.configFile)
+      assert.equal(code, 75)
+      assert.match(
+        text,
+        new RegExp(`can't listen on 127\\.0\\.0\\.1:${box.port}: another program has this port: .*\\(pid ${process.pid}\\) listens`),
+      )
+      assert.match(text, /choose another port, or stop that program/)
+      const checked = run('check', '--config', box.configFile)
+      assert.equal(checked.code, 0, 'a busy port is no fault of the configuration')
+      assert.match(checked.text, new RegExp(`mqtt\\.listen\\.\\w+\\.url: .*\\(pid ${process.pid}\\) listens on ${box.port}`))
+      other.close()
+      await box.gateway.start()
+      assert.equal(await box.gateway.end('SIGTERM'), 0)
+    },
+  )
 
   test('log path 13: SIGTERM under load drains: acknowledged is stored, sent is recorded, and nothing is sent twice', limit, async () => {
     const box = await openBox(scope, { kafka: kafka.endpoint, config: { buffer: { dedupe: { from: 'topic:{id}' } } } })

@@ -19,7 +19,7 @@ import { Monitor, type Watched } from './monitor.ts'
 import type { PatchFigures } from './patch-figures.ts'
 import type { Log } from './ports.ts'
 import type { RelayHold } from './relay/relay.ts'
-import { statusDocument } from './status.ts'
+import { statusDocument, type Snapshot } from './status.ts'
 import { Supervisor } from './supervisor.ts'
 import { VERSION } from './version.ts'
 
@@ -115,6 +115,11 @@ export class Gateway {
   /** The start was made with settings on trial: without them, another one may succeed. */
   get onTrial(): boolean {
     return this.#start.trial !== undefined
+  }
+
+  /** All figures of this instant. */
+  snapshot(): Snapshot {
+    return this.#monitor.snapshot()
   }
 
   ended(): Promise<never> {

@@ -4,10 +4,12 @@ import { loadConfig } from '../config/load.ts'
 import { ConfigError, formatProblem } from '../config/problem.ts'
 import { SystemClock } from '../adapters/host/clock.ts'
 import { compose, type Gateway } from './compose.ts'
+import { serviceState } from './compose/service.ts'
 import { loadForStart } from './compose/starting.ts'
 import { takenPorts, withOwner } from './compose/taken-port.ts'
 import { GatewayError, messageOf } from './errors.ts'
 import { EXIT } from './exit.ts'
+import type { ServiceState } from './service-state.ts'
 import { VERSION } from './version.ts'
 
 /** What an end may take beside the drain. */
@@ -53,17 +55,21 @@ function check(path: string): void {
 
 /** Ends the program itself: a timer or socket that a library forgot must not keep a stopped daemon alive. */
 async function run(path: string, running: () => void): Promise<void> {
-  const start = loadForStart(path, new SystemClock())
+  const clock = new SystemClock()
+  const service = await serviceState(clock, (text) => console.error(text))
+  service.starting()
+  const start = loadForStart(path, clock)
   if (start.trial !== undefined) start.mark.begin(start.trial)
   const gateway = await compose(start)
   for (const warning of start.layered.loaded.warnings)
     gateway.log.warn({ problem: formatProblem(warning) }, 'the configuration has a warning')
   crashOnFaults(gateway)
   const stop = new AbortController()
-  onSignals(gateway, stop)
+  onSignals(gateway, stop, service)
   try {
     await gateway.start(stop.signal)
     running()
+    service.running(() => gateway.snapshot())
     await Promise.race([aborted(stop.signal), gateway.ended()])
   } catch (thrown) {
     if (!stop.signal.aborted) {
@@ -73,6 +79,7 @@ async function run(path: string, running: () => void): Promise<void> {
       process.exit(gateway.onTrial ? EXIT.temporary : codeOf(error))
     }
   }
+  service.stopping(gateway.drainMs + GRACE_MS)
   const late = setTimeout(() => endByForce(gateway), gateway.drainMs + GRACE_MS)
   await gateway.stop()
   clearTimeout(late)
@@ -98,7 +105,7 @@ function crashOnFaults(gateway: Gateway): void {
   process.on('unhandledRejection', crash)
 }
 
-function onSignals(gateway: Gateway, stop: AbortController): void {
+function onSignals(gateway: Gateway, stop: AbortController, service: ServiceState): void {
   const end = (signal: string): void => {
     if (stop.signal.aborted) {
       gateway.log.warn({ signal }, 'second signal: work in progress is abandoned; what was acknowledged is safe')
@@ -111,7 +118,7 @@ function onSignals(gateway: Gateway, stop: AbortController): void {
   }
   process.on('SIGTERM', () => end('SIGTERM'))
   process.on('SIGINT', () => end('SIGINT'))
-  process.on('SIGHUP', () => void gateway.reload())
+  process.on('SIGHUP', () => void service.reloading(() => gateway.reload()))
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -203,6 +203,7 @@ export class Presence {
         this.#listener.returned(slot, heardMs === -Infinity ? undefined : nowMs - heardMs)
       }
       this.#turn(slot, State.ONLINE)
+      table.ending[slot] = Ending.NONE
     }
     table.heardMs[slot] = nowMs
     table.source[slot] = this.#codeOf(source)
@@ -231,28 +232,32 @@ export class Presence {
   #fallSilent(slot: number, nowMs: number): void {
     const { table } = this
     const heardMs = table.heardMs[slot] ?? 0
-    const because = table.ending[slot] === Ending.LOST && (table.linkMs[slot] ?? 0) >= heardMs ? 'connection-lost' : 'no-traffic'
+    const because = table.ending[slot] === Ending.LOST ? 'connection-lost' : 'no-traffic'
     this.#turn(slot, State.SILENT)
     table.link(slot, SILENT_LIST)
     this.totals.silent++
     this.#listener.silent(slot, because, heardMs === -Infinity ? undefined : nowMs - heardMs)
   }
 
-  /** When it is to count as silent, if nothing is heard of it; `Infinity` while a connection of it stands. */
-  #dueMs(slot: number): number {
+  /**
+   * When it is to count as silent, if nothing is heard of it; `Infinity` while a connection of it stands, or while nobody
+   * could hear it. `upMs`: reckoned as if its source could hear from then on.
+   */
+  #dueMs(slot: number, upMs = Infinity): number {
     const { heardMs, linkMs, ending, connections, source, group } = this.table
     if ((connections[slot] ?? 0) > 0) return Infinity
-    const hearsMs = Math.max(this.#awakeMs, this.#hearsSinceMs[source[slot] ?? 0] ?? 0)
+    const sinceMs = this.#hearsSinceMs[source[slot] ?? 0] ?? 0
+    const hearsMs = Math.max(this.#awakeMs, sinceMs === Infinity ? upMs : sinceMs)
     const silentAfterMs = this.#groups.silentAfterMs(group[slot] ?? 0)
-    const heard = heardMs[slot] ?? 0
-    const dueMs = Math.max(heard, hearsMs) + Math.min(silentAfterMs, 1e12)
-    if (silentAfterMs === Infinity) return Math.max(heard, hearsMs) + UNWATCHED_MS
-    if (ending[slot] !== Ending.LOST || heard > (linkMs[slot] ?? 0)) return dueMs
+    const isNews = silentAfterMs !== Infinity
+    const dueMs = Math.max(heardMs[slot] ?? 0, hearsMs) + (isNews ? silentAfterMs : UNWATCHED_MS)
+    if (ending[slot] !== Ending.LOST || !isNews) return dueMs
     return Math.min(dueMs, Math.max(linkMs[slot] ?? 0, hearsMs) + LOST_GRACE_MS)
   }
 
   #place(slot: number, nowMs: number): void {
-    const dueMs = this.#dueMs(slot)
+    // A source that can't hear may come back at any time from now on, so nobody behind it is due before this.
+    const dueMs = this.#dueMs(slot, nowMs)
     const base = Math.max(this.#second, Math.floor(nowMs / 1_000))
     const second = Math.min(Math.max(Math.ceil(Math.min(dueMs, 1e15) / 1_000), base + 1), base + WHEEL_SECONDS - 1)
     this.table.link(slot, second % WHEEL_SECONDS)

@@ -5,6 +5,11 @@ import { cacheCompiledCode, compileElsewhere, growYoungGeneration, keepCompiledC
 requireNode()
 saveMemory()
 if (!cacheCompiledCode()) compileElsewhere()
-const { main } = await import('./main.ts')
-keepCompiledCode()
-await main(process.argv, growYoungGeneration)
+if (process.argv[2] === 'execute') {
+  const { execute } = await import('./compose/execute.ts')
+  await execute(process.argv.slice(3))
+} else {
+  const { main } = await import('./main.ts')
+  keepCompiledCode()
+  await main(process.argv, growYoungGeneration)
+}

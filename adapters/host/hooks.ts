@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { readFile, readdir, realpath } from 'node:fs/promises'
 import { isAbsolute, resolve, sep } from 'node:path'
 import { GatewayError, messageOf } from '../../daemon/errors.ts'
+import { actAs, asOneself, type Account } from './identity.ts'
 
 export interface HookCall {
   /** The first word is a file: relative to `folder` and inside it, or absolute in a system folder or below `root`. */
@@ -27,9 +28,12 @@ const MARK = 'EDGE_RELEASE'
  */
 export class Hooks {
   readonly #graceMs: number
+  readonly #account: Account | undefined
 
-  constructor(graceMs = GRACE_MS) {
+  /** `account`: whom the commands run as; only root may name another. */
+  constructor(graceMs = GRACE_MS, account?: Account) {
     this.#graceMs = graceMs
+    this.#account = account
   }
 
   /** How long a call may take in all. */
@@ -42,21 +46,32 @@ export class Hooks {
     const file = await programOf(call)
     const release = call.environment[MARK]
     // Left over from a life that was killed while the hook ran.
-    if (release !== undefined) await killMarked(release)
+    if (release !== undefined) await this.#killMarked(release)
     signal.throwIfAborted()
+    const ended = await asOneself(() => this.#end(file, call, signal))
+    if (release !== undefined) await this.#killMarked(release)
+    if (ended.verdict === 'ok') return ended.output
+    const said = ended.said.trim().split('\n').slice(-5).join('\n')
+    const kind = ended.verdict === 'cancelled' ? 'transient' : 'rejected'
+    throw new GatewayError(kind, `${call.command.join(' ')} ${ended.verdict}${said === '' ? '' : `; it said: ${said}`}`)
+  }
+
+  async #end(file: string, call: HookCall, signal: AbortSignal): Promise<{ verdict: string; output: string; said: string }> {
     const child = spawn(file, call.command.slice(1), {
       cwd: call.folder,
       env: { PATH, LANG: 'C.UTF-8', ...call.environment },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
+      ...this.#account,
     })
     const running = new Running(child, this.#graceMs)
-    const ended = await running.end(call.timeoutMs, signal)
-    if (release !== undefined) await killMarked(release)
-    if (ended === 'ok') return running.output
-    const said = running.said.trim().split('\n').slice(-5).join('\n')
-    const kind = ended === 'cancelled' ? 'transient' : 'rejected'
-    throw new GatewayError(kind, `${call.command.join(' ')} ${ended}${said === '' ? '' : `; it said: ${said}`}`)
+    const verdict = await running.end(call.timeoutMs, signal)
+    return { verdict, output: running.output, said: running.said }
+  }
+
+  /** As whom they run: nobody else may read their environment. */
+  #killMarked(release: string): Promise<void> {
+    return this.#account === undefined ? killMarked(release) : actAs(this.#account, () => killMarked(release))
   }
 }
 

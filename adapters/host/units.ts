@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
 import { GatewayError } from '../../daemon/errors.ts'
+import { asOneself } from './identity.ts'
 
 export interface UnitState {
   /** `loaded`, `not-found`, `masked`… */
@@ -25,7 +26,7 @@ export function isRunning(active: string): boolean {
   return ['active', 'activating', 'reloading'].includes(active)
 }
 
-/** By `systemctl`; as its own user the gateway needs a polkit rule for the units of `patches.units`. */
+/** By `systemctl`; systemd lets root alone start and stop units, unless a polkit rule says otherwise. */
 export class SystemdUnits implements Units {
   readonly limitMs: number
   readonly #systemctl: string
@@ -58,20 +59,24 @@ export class SystemdUnits implements Units {
 
   #call(words: readonly string[], signal: AbortSignal): Promise<{ code: number | string; text: string }> {
     const options = { timeout: this.limitMs, maxBuffer: 65_536, signal, env: { PATH: '/usr/bin:/bin', LANG: 'C.UTF-8' } }
-    return new Promise((resolve, reject) => {
-      execFile(this.#systemctl, ['--no-ask-password', '--no-pager', ...words], options, (error, out, err) => {
-        if (signal.aborted) return reject(new GatewayError('transient', `systemctl ${words.join(' ')} was cancelled`))
-        if (error?.code === 'ENOENT') return reject(new GatewayError('rejected', `${this.#systemctl} is not there; units need systemd`))
-        const code = error === null ? 0 : (error.code ?? 'a signal')
-        resolve({ code, text: `${out}${err}` })
+    const call = (): Promise<{ code: number | string; text: string }> =>
+      new Promise((resolve, reject) => {
+        execFile(this.#systemctl, ['--no-ask-password', '--no-pager', ...words], options, (error, out, err) => {
+          if (signal.aborted) return reject(new GatewayError('transient', `systemctl ${words.join(' ')} was cancelled`))
+          if (error?.code === 'ENOENT') return reject(new GatewayError('rejected', `${this.#systemctl} is not there; units need systemd`))
+          const code = error === null ? 0 : (error.code ?? 'a signal')
+          resolve({ code, text: `${out}${err}` })
+        })
       })
-    })
+    return asOneself(call)
   }
 }
 
 function failed(verb: string, unit: string, code: number | string, text: string): GatewayError {
   const why = text.trim().split('\n').slice(-3).join(' ')
   const denied = /access denied|authentication required|not authorized/i.test(text)
-  const remedy = denied ? `Allow the gateway's user to manage ${unit} by a polkit rule.` : `Look at "journalctl -u ${unit}".`
+  const remedy = denied
+    ? `systemd lets only root do that: start edge-gateway-executor.socket, and let the root's folder belong to root or to the user of ${unit}.`
+    : `Look at "journalctl -u ${unit}".`
   return new GatewayError('rejected', `systemctl ${verb} ${unit} ended with ${code}${why === '' ? '' : `: ${why}`}`, { remedy })
 }

@@ -4,7 +4,6 @@ import { EtcdClient } from '../../adapters/etcd/client.ts'
 import { Hooks } from '../../adapters/host/hooks.ts'
 import { HostChecks } from '../../adapters/host/checks.ts'
 import { systemRandom } from '../../adapters/host/clock.ts'
-import { FilesKind } from '../../adapters/host/releases/files-kind.ts'
 import { SystemdUnits } from '../../adapters/host/units.ts'
 import { CronWindows } from '../../adapters/host/windows.ts'
 import { HttpDownloads } from '../../adapters/http/download.ts'
@@ -37,6 +36,7 @@ import { figuresOf, noPatches, type PatchFigures } from '../patch-figures.ts'
 import type { DevicePublisher, Log } from '../ports.ts'
 import type { RelayHold } from '../relay/relay.ts'
 import { VERSION } from '../version.ts'
+import { FilesByWhom } from './files.ts'
 import { PatchDesk } from './patch-desk.ts'
 import { trustOf } from './trust.ts'
 
@@ -190,7 +190,10 @@ function liveOf(parts: PatchParts, etcd: EtcdSettings, device: DeviceKind): Live
   const downloads = new HttpDownloads({ clock, random: systemRandom })
   const probe = new HttpProbe()
   const units = new SystemdUnits()
-  const files = new FilesKind({
+  const files = new FilesByWhom({
+    executor: patches.executor,
+    dataDir: gateway.dataDir,
+    clock,
     roots: patches.roots,
     allowedUnits: patches.units,
     units,

@@ -86,5 +86,5 @@ test('systemctl that is not there, and one that hangs', async () => {
   const refusing = fakeSystemctl(denied, ['app.service'])
   writeFileSync(join(denied, 'deny-stop'), '')
   const units = new SystemdUnits({ systemctl: refusing.path })
-  await assert.rejects(units.stop('app.service', never), { kind: 'rejected', message: /Access denied/, remedy: /polkit/ })
+  await assert.rejects(units.stop('app.service', never), { kind: 'rejected', message: /Access denied/, remedy: /edge-gateway-executor/ })
 })

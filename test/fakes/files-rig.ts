@@ -10,7 +10,7 @@ import type { FilesPlan } from '../../adapters/host/releases/plan.ts'
 import { SystemdUnits } from '../../adapters/host/units.ts'
 import { HttpDownloads } from '../../adapters/http/download.ts'
 import type { FilesPatch, FilesSpec } from '../../daemon/patch/document.ts'
-import type { Accepted } from '../../daemon/patch/kinds.ts'
+import type { Accepted, Kind } from '../../daemon/patch/kinds.ts'
 import type { ServiceScope } from '../services/index.ts'
 import { honest, lyingServer } from './lying-server.ts'
 
@@ -104,8 +104,11 @@ export async function tarOf(files: Readonly<Record<string, string>>, headers: re
 
 const never = new AbortController().signal
 
+/** In this program, or through the executor. */
+export type FilesSteps = Kind<FilesPatch, FilesPlan>
+
 /** Up to and with `last`. */
-export async function forward(kind: FilesKind, accepted: Accepted<FilesPatch>, last: string = 'commit'): Promise<FilesPlan> {
+export async function forward(kind: FilesSteps, accepted: Accepted<FilesPatch>, last: string = 'commit'): Promise<FilesPlan> {
   const plan = await kind.prepare(accepted, never)
   const steps = {
     prepare: () => undefined,
@@ -125,7 +128,7 @@ export async function forward(kind: FilesKind, accepted: Accepted<FilesPatch>, l
 }
 
 /** What the runner does on the way back. */
-export async function back(kind: FilesKind, plan: FilesPlan): Promise<void> {
+export async function back(kind: FilesSteps, plan: FilesPlan): Promise<void> {
   if (await kind.isFlipped(plan)) {
     await kind.unflip(plan)
     await kind.reactivate(plan, never)
@@ -135,7 +138,7 @@ export async function back(kind: FilesKind, plan: FilesPlan): Promise<void> {
 
 /** The kind over a root of its own, and a server for its artifacts. */
 export interface ServedRig {
-  readonly kind: FilesKind
+  readonly kind: FilesSteps
   readonly root: string
   readonly control: string
   readonly calls: () => readonly string[]
@@ -143,19 +146,23 @@ export interface ServedRig {
 }
 
 export async function servedRig(scope: ServiceScope, reserveBytes = 0): Promise<ServedRig> {
+  const [root, control] = [scope.folder(), scope.folder()]
+  const systemctl = fakeSystemctl(control, ['app.service'])
+  const { kind, stop } = filesKind({ root, systemctl: systemctl.path, reserveBytes })
+  scope.atEnd(stop)
+  return { kind, root, control, calls: systemctl.calls, offer: await offering(scope) }
+}
+
+/** A server for artifacts. */
+export async function offering(scope: ServiceScope): Promise<ServedRig['offer']> {
   const files = new Map<string, Buffer>()
   const server = await lyingServer((request, response, count) =>
     honest(files.get(request.url ?? '') ?? Buffer.alloc(0))(request, response, count),
   )
   scope.atEnd(() => server.stop())
-  const [root, control] = [scope.folder(), scope.folder()]
-  const systemctl = fakeSystemctl(control, ['app.service'])
-  const { kind, stop } = filesKind({ root, systemctl: systemctl.path, reserveBytes })
-  scope.atEnd(stop)
-  const offer: ServedRig['offer'] = (bytes, more) => {
+  return (bytes, more) => {
     const path = `/${files.size}`
     files.set(path, bytes)
     return artifact(`${server.url}${path}`, bytes, more)
   }
-  return { kind, root, control, calls: systemctl.calls, offer }
 }

@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { chmod, lchown, mkdir, readdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
-import { exists, freeBytes, makeFolder, removeAll, sync, writeDurable } from './disk.ts'
+import { exists, freeBytes, seize, makeFolder, removeAll, sync, writeDurable } from './disk.ts'
 import { differences, entryOf, readManifest, walk, type Manifest, type ManifestEntry } from './manifest.ts'
 import { incomingPath, pathsOf, type FilesPlan } from './plan.ts'
 import { createFile, makeFolders, safeParts, unpackTar } from './unpack.ts'
@@ -46,6 +46,7 @@ export async function remove(plan: Pick<FilesPlan, 'root' | 'release'>): Promise
   const paths = pathsOf(plan)
   await removeAll(paths.unfinished)
   if (await exists(paths.release)) await rename(paths.release, paths.unfinished)
+  await seize(paths.unfinished)
   await removeAll(paths.unfinished)
   await removeAll(paths.manifest)
   await removeAll(`${paths.manifest}.new`)

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs'
-import { lstat, mkdir, open, readlink, rename, rm, rmdir, statfs, symlink } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { chmod, lchown, lstat, mkdir, open, readdir, readlink, rename, rm, rmdir, statfs, symlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { GatewayError, kindOf, messageOf } from '../../../daemon/errors.ts'
 
 /** A file or folder with its own content; of a folder that is its names. */
@@ -33,6 +33,17 @@ export async function makeFolder(path: string): Promise<void> {
 
 export async function removeAll(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true })
+}
+
+/**
+ * Takes a tree from its owner, from the top down, before root removes it: a folder that its owner turns into a link
+ * meanwhile would lead the removal elsewhere. In a folder that is ours already nothing can be exchanged.
+ */
+export async function seize(path: string): Promise<void> {
+  if (process.geteuid?.() !== 0 || (await found(lstat(path)))?.isDirectory() !== true) return
+  await lchown(path, 0, 0)
+  await chmod(path, 0o700)
+  for (const entry of await readdir(path, { withFileTypes: true })) if (entry.isDirectory()) await seize(join(path, entry.name))
 }
 
 export async function removeIfEmpty(path: string): Promise<void> {
@@ -107,10 +118,10 @@ function inWords(root: string, error: unknown): unknown {
   if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
     return new GatewayError('rejected', `the gateway may not change ${root}: ${messageOf(error)}`, {
       ...details,
-      remedy: `Let the user that runs the gateway write there, and name ${root} under ReadWritePaths= of the unit.`,
+      remedy: `Start edge-gateway-executor.socket, which may. Without it, let the gateway's user write there, and name ${root} under ReadWritePaths= of the unit.`,
     })
   }
-  if (code === 'ENAMETOOLONG' || code === 'EISDIR' || code === 'ENOTDIR') {
+  if (code === 'ENAMETOOLONG' || code === 'EISDIR' || code === 'ENOTDIR' || code === 'ELOOP') {
     return new GatewayError('rejected', `the release can't be laid out: ${messageOf(error)}`, details)
   }
   return new GatewayError('transient', `${root}: ${messageOf(error)}`, details)

@@ -58,17 +58,23 @@ export function whyKafka(status: StatusDocument): WhyKafkaDocument {
     phase: state,
     since,
     lastProgressAgeSeconds,
-    buffered: buffer.messages,
+    buffered: waiting(status.lanes),
     usedBytes: buffer.usedBytes,
     maxBytes: buffer.maxBytes,
     ...(buffer.fullInSeconds !== undefined && { fullInSeconds: buffer.fullInSeconds }),
   }
 }
 
-function meaning({ buffer, kafka, whenFull }: StatusDocument): string {
+/** Of devices: the gateway's own records are nothing that anybody misses. */
+function waiting(lanes: Readonly<Record<string, { readonly messages: number }>>): number {
+  return Object.entries(lanes).reduce((sum, [lane, { messages }]) => (lane === 'internal' ? sum : sum + messages), 0)
+}
+
+function meaning({ buffer, kafka, lanes, whenFull }: StatusDocument): string {
+  const messages = waiting(lanes)
   const room = `${size(buffer.usedBytes)} of ${size(buffer.maxBytes)}`
-  if (buffer.messages === 0) return `Nothing waits; the buffer holds ${room}.`
-  const waits = `${buffer.messages} messages wait in the buffer (${room}), and none of them is lost`
+  if (messages === 0) return `Nothing waits; the buffer holds ${room}.`
+  const waits = `${messages} messages wait in the buffer (${room}), and none of them is lost`
   if (buffer.blockedReason !== undefined) return `${waits}; ${buffer.blockedReason}, so devices wait with theirs.`
   if (buffer.fullInSeconds === undefined) return `${waits}${kafka.reason === undefined ? '; it is getting less' : ''}.`
   const drops = Object.values(whenFull).includes('drop-oldest')
@@ -85,7 +91,7 @@ export function whyKafkaStopped(stopped: {
   readonly lanes: Readonly<Record<string, { readonly messages: number; readonly oldestAgeSeconds?: number }>>
 }): WhyKafkaDocument {
   const { silent = false, usedBytes, maxBytes, lanes } = stopped
-  const buffered = Object.values(lanes).reduce((sum, { messages }) => sum + messages, 0)
+  const buffered = waiting(lanes)
   const oldest = Math.max(0, ...Object.values(lanes).map(({ oldestAgeSeconds = 0 }) => oldestAgeSeconds))
   const age = buffered === 0 ? '' : `, the oldest from ${duration(oldest * 1_000)} ago`
   const state = silent ? 'the daemon runs, and does not answer' : 'the daemon is not running, so nothing is sent and devices are not heard'

@@ -8,7 +8,7 @@ import { ProbeWire } from './probe-wire.ts'
 import { groupOf, transactionalId, type KafkaClientSettings } from './settings.ts'
 import type { BrokerLogin, ClusterLook, Rights, TopicSettingsFound } from '../../daemon/doctor/facts.ts'
 
-const PRODUCE = 0
+const FETCH = 1
 /** No epoch has this id. */
 const NO_EPOCH = '0'.repeat(16)
 
@@ -28,7 +28,7 @@ export async function tryLogin(options: ProbeOptions): Promise<BrokerLogin> {
     return await session(options, async (wire) => {
       const ms = Math.round(performance.now() - started)
       const [cluster, versions] = await Promise.all([wire.cluster(options.topics), wire.versions()])
-      return { ms, cluster, beforeKafka4: (versions.get(PRODUCE)?.[0] ?? 0) < 3 }
+      return { ms, cluster, beforeKafka4: (versions.get(FETCH)?.[0] ?? 0) < 4 }
     })
   } catch (error) {
     const { message, remedy } = kafkaError(error, 'none', [])

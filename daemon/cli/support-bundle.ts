@@ -110,7 +110,8 @@ interface Content {
 async function collect(configFile: string): Promise<readonly Content[]> {
   const settings = settingsOf(configFile)
   const clean = redactor('fault' in settings ? [] : await secretsOf(settings))
-  const contents = [...(await documents(configFile, settings)), ...(await facts(configFile, settings))]
+  // Side by side, since each may wait for a daemon that does not answer.
+  const contents = (await Promise.all([documents(configFile, settings), facts(configFile, settings)])).flat()
   let left = TOTAL_MAX_BYTES
   return contents.map((content) => {
     const { text, note } = content

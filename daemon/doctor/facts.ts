@@ -192,7 +192,7 @@ export interface BrokerLogin {
   /** ms from the first byte to the end of the login. */
   readonly ms: number
   readonly cluster?: ClusterAnswer
-  /** Kafka 4.0 took old versions of requests away (KIP-896), so an older one is known by those. */
+  /** Kafka 4.0 took versions 0 to 3 of Fetch away (KIP-896), so an older one is known by those. */
   readonly beforeKafka4?: boolean
 }
 

@@ -14,6 +14,8 @@ export interface KafkaOptions extends KafkaSecurity {
   readonly port?: number
   /** The port that the broker names to clients. Set it to a proxy's. Default: `port`. */
   readonly advertisedPort?: number
+  /** The name or address that the broker names to clients. Default: 127.0.0.1. */
+  readonly advertisedHost?: string
   readonly version?: string
   /** Written to server.properties; they win over ours. */
   readonly properties?: KafkaProperties
@@ -53,7 +55,8 @@ export async function prepareBroker(options: KafkaOptions, version: string, jvm:
 async function choosePorts(options: KafkaOptions): Promise<KafkaPorts> {
   const client = options.port ?? (await freePort())
   const advertised = options.advertisedPort ?? client
-  return { client, advertised, internal: await freePort(), controller: await freePort() }
+  const { advertisedHost = '127.0.0.1' } = options
+  return { client, advertised, advertisedHost, internal: await freePort(), controller: await freePort() }
 }
 
 function brokerJvm(dir: string): string[] {

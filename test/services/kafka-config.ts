@@ -3,6 +3,7 @@ export interface KafkaPorts {
   readonly client: number
   /** The port that the broker names to clients: a proxy's, when one stands in front. */
   readonly advertised: number
+  readonly advertisedHost: string
   readonly internal: number
   readonly controller: number
 }
@@ -78,7 +79,7 @@ function listenerProperties(ports: KafkaPorts, security: KafkaSecurity): KafkaPr
     listeners: Object.entries(listeners)
       .map(([name, port]) => `${name}://${address}:${port}`)
       .join(','),
-    'advertised.listeners': `CLIENT://${address}:${ports.advertised},INTERNAL://${address}:${ports.internal}`,
+    'advertised.listeners': `CLIENT://${ports.advertisedHost}:${ports.advertised},INTERNAL://${address}:${ports.internal}`,
     'listener.security.protocol.map': `CLIENT:${clientProtocol(security)},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT`,
     'inter.broker.listener.name': 'INTERNAL',
     'controller.listener.names': 'CONTROLLER',

@@ -5,7 +5,7 @@ import { ConfigError, formatProblem } from '../config/problem.ts'
 import { SystemClock } from '../adapters/host/clock.ts'
 import { compose, type Gateway } from './compose.ts'
 import { serviceState } from './compose/service.ts'
-import { loadForStart } from './compose/starting.ts'
+import { loadForStart, type Start } from './compose/starting.ts'
 import { takenPorts, withOwner } from './compose/taken-port.ts'
 import { GatewayError, messageOf } from './errors.ts'
 import { EXIT } from './exit.ts'
@@ -58,7 +58,7 @@ async function run(path: string, running: () => void): Promise<void> {
   const clock = new SystemClock()
   const service = await serviceState(clock, (text) => console.error(text))
   service.starting()
-  const start = loadForStart(path, clock)
+  const start = loaded(path, clock, service)
   if (start.trial !== undefined) start.mark.begin(start.trial)
   const gateway = await compose(start)
   for (const warning of start.layered.loaded.warnings)
@@ -75,6 +75,7 @@ async function run(path: string, running: () => void): Promise<void> {
     if (!stop.signal.aborted) {
       const error = withOwner(thrown)
       gateway.log.error(fieldsOf(error), `the daemon ends: ${messageOf(error)}`)
+      service.failed(messageOf(error))
       // Without the settings on trial the next start may succeed, whatever the error says.
       process.exit(gateway.onTrial ? EXIT.temporary : codeOf(error))
     }
@@ -84,6 +85,15 @@ async function run(path: string, running: () => void): Promise<void> {
   await gateway.stop()
   clearTimeout(late)
   process.exit(EXIT.ok)
+}
+
+function loaded(path: string, clock: SystemClock, service: ServiceState): Start {
+  try {
+    return loadForStart(path, clock)
+  } catch (error) {
+    service.failed(messageOf(error))
+    throw error
+  }
 }
 
 /** A disk that hangs holds the buffer's thread in the kernel, and `process.exit` would wait for it for ever. */

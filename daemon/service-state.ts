@@ -48,7 +48,6 @@ export class ServiceState {
   /** From now on a long start is given time while it goes on. */
   starting(): void {
     this.#moved = this.#ports.bytesMoved()
-    this.#ports.notices.send('STATUS=STARTING: opening the buffer and the listeners')
     this.#wait()
   }
 
@@ -75,6 +74,12 @@ export class ServiceState {
     this.#wait()
   }
 
+  /** Stands in `systemctl status` while the service waits for its next start, or for a person. */
+  failed(why: string): void {
+    this.#cancel?.()
+    this.#ports.notices.send(`STATUS=FAILED: ${printable(why.slice(0, LINE_MAX))}`)
+  }
+
   #wait(): void {
     this.#cancel?.()
     this.#cancel = this.#ports.clock.after(Math.min(TICK_MS, (this.#ports.watchdogMs ?? Infinity) / 3), () => {
@@ -86,6 +91,7 @@ export class ServiceState {
   #tick(): void {
     const { clock, notices } = this.#ports
     if (this.#phase === 'running') return this.#tell()
+    if (this.#phase === 'starting') notices.send('STATUS=STARTING: opening the buffer and the listeners')
     const goesOn = this.#phase === 'starting' ? this.#hasMoved() : clock.monotonicMs() < this.#deadlineMs
     if (goesOn) notices.send(extension(), 'WATCHDOG=1')
   }

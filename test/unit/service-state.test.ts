@@ -53,7 +53,9 @@ test('a start is given more time while it reads or writes, and not while it hang
   assert.match(taken().join(), /EXTEND_TIMEOUT_USEC=20000000/)
   io.bytes += 1_000
   clock.advance(20_000)
-  assert.deepEqual(taken(), [])
+  assert.doesNotMatch(taken().join(), /EXTEND/)
+  state.failed('no such\nREADY=1')
+  assert.deepEqual(taken(), ['STATUS=FAILED: no such\\u000aREADY=1'])
 })
 
 test('a stop is given time until the daemon ends itself by force', () => {

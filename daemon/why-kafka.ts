@@ -41,13 +41,15 @@ export function whyKafka(status: StatusDocument): WhyKafkaDocument {
   const doing = PHASES[state as RelayPhase]
   const parts = [
     reason === undefined ? `Kafka: ${doing}` : `Kafka: ${reason}; ${doing}`,
-    `so since ${since} (${duration(Date.parse(status.at) - Date.parse(since))})`,
-    `last confirmed by Kafka ${duration(lastProgressAgeSeconds * 1_000)} ago, ${kafka.transactions} transactions since the start`,
+    `so for ${duration(Date.parse(status.at) - Date.parse(since))}, since ${since.slice(0, 16).replace('T', ' ')} UTC`,
+    kafka.transactions === 0
+      ? 'Kafka has confirmed nothing since the start of the daemon'
+      : `last confirmed by Kafka ${duration(lastProgressAgeSeconds * 1_000)} ago, ${kafka.transactions} transactions since the start`,
   ]
   const sentences = [
     `${parts.join(', ')}.`,
     meaning(status),
-    ...(remedy === undefined || reason === undefined ? [] : [`What to do: ${remedy}`]),
+    ...(remedy === undefined || reason === undefined ? [] : [`What to do: ${sentenceOf(remedy)}`]),
   ]
   return {
     schema: 1,
@@ -98,6 +100,10 @@ export function whyKafkaStopped(stopped: {
   const remedy = silent
     ? 'systemctl restart edge-gateway; what is buffered stays'
     : 'systemctl start edge-gateway; what is buffered is then sent'
-  const sentence = `Kafka: ${state}. ${buffered} messages wait in the buffer (${size(usedBytes)}${age}), and none of them is lost. What to do: ${remedy}`
+  const sentence = `Kafka: ${state}. ${buffered} messages wait in the buffer (${size(usedBytes)}${age}), and none of them is lost. What to do: ${sentenceOf(remedy)}`
   return { schema: 1, running: silent, sentence, reason: state, remedy, buffered, usedBytes, ...(maxBytes !== undefined && { maxBytes }) }
+}
+
+function sentenceOf(text: string): string {
+  return text.endsWith('.') ? text : `${text}.`
 }

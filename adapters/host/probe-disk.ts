@@ -1,5 +1,6 @@
 /** The disk below a folder: room, kind, speed of its fsync, what was written to it, and what life it has left. */
-import { closeSync, fdatasyncSync, openSync, readFileSync, rmSync, statfsSync, statSync, writeSync } from 'node:fs'
+import { readFileSync, statfsSync, statSync } from 'node:fs'
+import { open, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { DiskFound, Life, SyncFound } from '../../daemon/doctor/facts.ts'
 
@@ -88,24 +89,25 @@ const BLOCK = Buffer.alloc(4_096, 0x5a)
 const TIMES_MAX = 200
 const TIME_MAX_MS = 1_000
 
-/** Writes and syncs blocks of 4 KiB in a file of its own, for a second at most, and removes it. Throws Node's error. */
+/**
+ * Writes and syncs blocks of 4 KiB in a file of its own, for a second at most; rejects with Node's error. The file has
+ * lost its name before the first write, so nothing is left of it, however this ends. Off the loop: a daemon may look too.
+ */
 export async function timeSync(folder: string): Promise<SyncFound> {
   const path = join(folder, `.speed-${process.pid}`)
   const times: number[] = []
-  const file = openSync(path, 'wx', 0o600)
+  const file = await open(path, 'wx', 0o600)
   try {
+    await rm(path)
     const until = performance.now() + TIME_MAX_MS
     while (times.length < TIMES_MAX && performance.now() < until) {
       const started = performance.now()
-      writeSync(file, BLOCK)
-      fdatasyncSync(file)
+      await file.write(BLOCK)
+      await file.datasync()
       times.push(performance.now() - started)
-      // Whoever runs beside this, a daemon or the other probes, gets its turn.
-      await new Promise((resolve) => setImmediate(resolve))
     }
   } finally {
-    closeSync(file)
-    rmSync(path, { force: true })
+    await file.close()
   }
   times.sort((a, b) => a - b)
   const at = (share: number): number => Math.round((times[Math.min(times.length - 1, Math.floor(share * times.length))] ?? 0) * 100) / 100

@@ -3,6 +3,7 @@
  * it likes, hides which rights we have, and gives up when one broker can't be reached.
  */
 import type { Socket } from 'node:net'
+import { messageOf } from '../../daemon/errors.ts'
 import { FieldReader, FrameSplitter } from './frames.ts'
 import type { ClusterAnswer, NamedBroker, NamedTopic } from '../../daemon/doctor/facts.ts'
 
@@ -28,9 +29,16 @@ export class ProbeWire {
     this.#socket = socket
     this.#timeoutMs = timeoutMs
     const frames = new FrameSplitter()
-    socket.on('data', (chunk: Buffer) => {
-      for (const frame of frames.push(chunk)) this.#asked.get(frame.readInt32BE(0))?.(frame)
-    })
+    const listen = (chunk: Buffer): void => {
+      try {
+        for (const frame of frames.push(chunk)) this.#asked.get(frame.readInt32BE(0))?.(frame)
+      } catch (error) {
+        // Not Kafka's framing: whoever waits is told by the end of the connection.
+        socket.off('data', listen)
+        socket.destroy(new Error(`what answers does not speak Kafka's protocol: ${messageOf(error)}`))
+      }
+    }
+    socket.on('data', listen)
   }
 
   /** Metadata, version 8: of these topics, without making any. */

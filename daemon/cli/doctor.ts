@@ -73,7 +73,9 @@ export function groupView(checks: readonly Check[], all: boolean): string[] {
   const good = checks.filter(({ state }) => state === 'ok')
   const skipped = checks.filter(({ state, because }) => state === 'skipped' && because !== undefined)
   const bad = checks.filter(({ state }) => state === 'warn' || state === 'fail')
-  const words = good.length === 1 ? (good[0]?.finding ?? '') : `${good.length} checks`
+  const [only] = good
+  const alone = checks.length === 1 ? only?.finding : `${only?.name}: ${only?.finding}`
+  const words = good.length === 1 ? (alone ?? '') : `${good.length} checks`
   const rest = [...new Set(skipped.map(({ because }) => because))].map((because) => {
     const names = skipped.filter((check) => check.because === because)
     return row('skipped', first.group, `${names.length === 1 ? names[0]?.name : `${names.length} checks`}: because "${because}" failed`)

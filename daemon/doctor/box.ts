@@ -73,7 +73,7 @@ export function judgePort({ name, port, owner, user, daemonPid, up, reason }: Po
   const way =
     owner.program === 'mosquitto' || user === 'mosquitto'
       ? 'stop it (`systemctl disable --now mosquitto`), or keep it and let the gateway be its client (mqtt.connect)'
-      : `stop that program, or choose another port in mqtt.listen`
+      : `stop that program, or choose another port in ${name}`
   findings.fail(check, `port ${port} is taken by ${who}`, way)
 }
 

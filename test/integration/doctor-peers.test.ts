@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
+import { createServer as createPlainServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
 import { createServer, type TlsOptions } from 'node:tls'
@@ -86,6 +86,17 @@ interface Case {
 async function tlsServer(options: TlsOptions, host = '127.0.0.1'): Promise<number> {
   const server = createServer({ key: readFileSync(certificates.server.keyFile), ...options })
   await new Promise<void>((resolve) => server.listen(0, host, resolve))
+  scope.atEnd(() => void server.close())
+  return (server.address() as AddressInfo).port
+}
+
+/** Takes every connection, and answers nonsense with what a terminal would obey in it. */
+async function nonsense(): Promise<number> {
+  const server = createPlainServer((socket) => {
+    socket.on('error', () => undefined) // whoever has had enough of it
+    socket.write(Buffer.concat([Buffer.from('\u001b[2J<script>\n'), Buffer.alloc(65_536, 0xa5)]))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   scope.atEnd(() => void server.close())
   return (server.address() as AddressInfo).port
 }
@@ -186,6 +197,32 @@ const cases: readonly Case[] = [
     patch: () => ({ mqtt: { listen: { lan: { url: mosquitto.endpoint, auth: 'none' } } } }),
     first: /^mqtt\.listen\.lan port: port \d+ is taken by mosquitto \(pid \d+\)/,
     remedy: /systemctl disable --now mosquitto/,
+  },
+  {
+    what: 'nonsense in place of Kafka',
+    patch: async () => ({ kafka: { brokers: [`127.0.0.1:${await nonsense()}`], topic: 'device-logs' } }),
+    first: /^127\.0\.0\.1:\d+ login: /,
+    remedy: /kafka\.sasl|port/,
+  },
+  {
+    what: 'nonsense in place of an MQTT broker',
+    groups: 'clock,config,mqtt',
+    patch: async () => ({
+      mqtt: {
+        listen: null,
+        connect: { plant: { url: `mqtt://127.0.0.1:${await nonsense()}` } },
+        topics: { logs: { pattern: 'd/{device}/{stream}' } },
+      },
+    }),
+    first: /^plant 127\.0\.0\.1:\d+ login: /,
+    remedy: /mqtt\.connect\.plant/,
+  },
+  {
+    what: 'nonsense in place of etcd',
+    groups: 'clock,config,etcd',
+    patch: async () => ({ etcd: { endpoints: [`http://127.0.0.1:${await nonsense()}`] } }),
+    first: /^127\.0\.0\.1:\d+ read: etcd: /,
+    remedy: /etcdctl endpoint status/,
   },
   {
     what: 'a wrong password at etcd',

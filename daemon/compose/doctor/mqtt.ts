@@ -6,7 +6,7 @@ import { portOwner } from '../../../adapters/host/probe-ports.ts'
 import type { ConnectionSettings, ListenerSettings, Settings } from '../../../config/settings.ts'
 import { messageOf } from '../../errors.ts'
 import type { StatusDocument } from '../../status.ts'
-import { judgePort } from '../../doctor/box.ts'
+import { judgePort, type PortFacts } from '../../doctor/box.ts'
 import { Findings, type Check } from '../../doctor/check.ts'
 import { judgeCertificate, judgeReach } from '../../doctor/peers.ts'
 import { connectSettings } from '../settings.ts'
@@ -20,27 +20,29 @@ export async function listenerChecks(
   daemonPid?: number,
 ): Promise<readonly Check[]> {
   const findings = new Findings('mqtt')
+  const daemon = daemonPid === undefined ? {} : { daemonPid }
   for (const [name, listener] of Object.entries(settings.mqtt.listen)) {
     const source = status?.sources.find((one) => one.kind === 'listen' && one.name === name)
     const label = `mqtt.listen.${name}`
     const { port } = listener.url
-    const owner = portOwner(port)
-    const user = owner === undefined ? undefined : userOf(owner.uid)
-    judgePort(
-      {
-        name: label,
-        port,
-        owner,
-        ...(user !== undefined && { user }),
-        ...(daemonPid !== undefined && { daemonPid }),
-        ...(source !== undefined && { up: source.state === 'up' }),
-        ...(source?.reason !== undefined && { reason: source.reason }),
-      },
-      findings,
-    )
+    const state = {
+      ...(source !== undefined && { up: source.state === 'up' }),
+      ...(source?.reason !== undefined && { reason: source.reason }),
+    }
+    judgePort({ name: label, port, ...ownerOf(port), ...daemon, ...state }, findings)
     await judgeListener(label, listener, ways, findings)
   }
+  // The daemon does not start, either, when one of these is taken.
+  for (const [key, address] of [['metrics.listen', settings.metrics.listen] as const, ['page.listen', settings.page.listen] as const])
+    if (address !== undefined && address.port !== 0)
+      judgePort({ name: key, port: address.port, ...ownerOf(address.port), ...daemon }, findings)
   return findings.checks
+}
+
+function ownerOf(port: number): Pick<PortFacts, 'owner' | 'user'> {
+  const owner = portOwner(port)
+  const user = owner === undefined ? undefined : userOf(owner.uid)
+  return { owner, ...(user !== undefined && { user }) }
 }
 
 async function judgeListener(label: string, { tls, auth }: ListenerSettings, { clock }: Ways, findings: Findings): Promise<void> {

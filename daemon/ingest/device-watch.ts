@@ -126,12 +126,10 @@ export class DeviceWatch implements DeviceLinks, Component, PresenceListener {
   }
 
   silent(slot: number, because: 'no-traffic' | 'connection-lost', silentMs: number | undefined): void {
-    this.#unwritten = true
     this.#news.silent({ ...this.#named(slot), silentMs, because }, this.#now)
   }
 
   returned(slot: number, silentMs: number | undefined): void {
-    this.#unwritten = true
     this.#news.returned({ ...this.#named(slot), silentMs }, this.#now)
   }
 
@@ -189,6 +187,7 @@ export class DeviceWatch implements DeviceLinks, Component, PresenceListener {
         : { lastSeen: new Date(wallMs - silentMs).toISOString(), silentSeconds: Math.round(silentMs / 1_000) }),
       because,
     }))
+    this.#unwritten = true
     report(type, {
       schema: 1,
       at: new Date(wallMs).toISOString(),

@@ -24,12 +24,13 @@ const PIECE_BYTES = 128 * 1_024
 /** 100 MB a day. */
 const BYTES_PER_SECOND = 1_200
 const EVERY_MS = 5 * 60_000
-/** News must not be told twice, also not after a kill. */
-const AFTER_NEWS_MS = 30_000
 
-/** When the next writing is due, monotonic ms: after the last one, which had so many bytes. */
+/**
+ * When the next writing is due, monotonic ms: after the last one, which had so many bytes. News are told once a minute at
+ * most, and written down at once where that is cheap, so that they are not told again after a kill.
+ */
 export function nextWriteMs(lastMs: number, lastBytes: number, hasNews: boolean): number {
-  return lastMs + Math.max(hasNews ? AFTER_NEWS_MS : EVERY_MS, (lastBytes * 1_000) / BYTES_PER_SECOND)
+  return lastMs + Math.max(hasNews ? 0 : EVERY_MS, (lastBytes * 1_000) / BYTES_PER_SECOND)
 }
 
 /** Made one by one, so that nothing waits for all of them. */

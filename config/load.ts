@@ -28,10 +28,13 @@ export interface LoadedConfig {
  * Reads `path`, then `config.d/*.yaml` beside it in the order of their names, then `layers`, and validates the
  * whole. Reads synchronously: a few small files, at a start or a reload.
  *
- * Throws a ConfigError with every problem found: file, line, column, path and what to write instead.
+ * Throws a ConfigError with every problem found: file, line, column, path and what to write instead. `instead`: the text
+ * that the file at `path` is to have, while it has another one or is not there.
  */
-export function loadConfig(path: string, layers: readonly Layer[], host: Host): LoadedConfig {
-  const results = readConfigFiles(path).map((file): FragmentResult =>
+export function loadConfig(path: string, layers: readonly Layer[], host: Host, instead?: string): LoadedConfig {
+  const [main, ...dropIns] = readConfigFiles(path)
+  const files = instead === undefined && main !== undefined ? [main, ...dropIns] : [{ path, text: instead ?? '' }, ...dropIns]
+  const results = files.map((file): FragmentResult =>
     'problem' in file ? { fragment: undefined, problems: [file.problem] } : parseFragment(file.path, file.text, host.environment),
   )
   const fragments = results.flatMap(({ fragment }) => fragment ?? [])

@@ -20,6 +20,7 @@ import { bundleCommand } from './support-bundle.ts'
 import { exportCommand } from './move/export.ts'
 import { importCommands } from './move/import.ts'
 import { verifyCommand } from './move/verify.ts'
+import { setupCommand } from './setup/index.ts'
 import { VERSION } from '../version.ts'
 
 const EXIT_CODES = `
@@ -52,6 +53,7 @@ export function edgectlProgram(): Command {
     .showSuggestionAfterError()
     .configureOutput({ outputError: (text, write) => write(text) })
     .exitOverride()
+  setupCommand(program)
   statusCommand(program)
   bufferCommand(program)
   ledgerCommand(program)

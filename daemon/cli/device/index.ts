@@ -1,5 +1,4 @@
 /** `edgectl device …`: who may connect to a listener of this box. */
-import { randomInt } from 'node:crypto'
 import type { Command } from 'commander'
 import { DaemonUnreachable } from '../../../adapters/control/client.ts'
 import { alone, readIfThere, replaceFile } from '../../../adapters/host/replace-file.ts'
@@ -10,6 +9,7 @@ import { command, load, type GlobalOptions } from '../ask.ts'
 import { show } from '../figures.ts'
 import { printable } from '../text.ts'
 import { checkDeviceId, listenerOf, type DeviceListener } from './listener.ts'
+import { madeUpPassword } from './password.ts'
 
 interface DeviceOptions {
   readonly listener?: string
@@ -59,7 +59,7 @@ async function change(program: Command, action: Action, id: string, options: Dev
   const listener = listenerOf(load(global).settings, options.listener)
   checkDeviceId(id)
   const given = options.passwordStdin === true ? await passwordFromStdin() : undefined
-  const password = action === 'revoke' ? undefined : (given ?? madeUp())
+  const password = action === 'revoke' ? undefined : (given ?? madeUpPassword())
   const hash = password === undefined ? undefined : await hashPassword(password)
   await alone(listener.passwordFile, () => {
     mayChange(action, id, usersIn(listener.passwordFile))
@@ -91,13 +91,6 @@ function mayChange(action: Action, id: string, users: ReadonlyMap<string, unknow
     })
   if (action !== 'add' && !isThere)
     throw new GatewayError('rejected', `there is no device ${printable(id)}`, { remedy: 'edgectl device list shows them' })
-}
-
-/** 120 bits in groups that a person can type. No 0, 1, l or o, which look alike. */
-function madeUp(): string {
-  const letters = '23456789abcdefghijkmnpqrstuvwxyz'
-  const group = (): string => Array.from({ length: 4 }, () => letters[randomInt(letters.length)]).join('')
-  return Array.from({ length: 6 }, group).join('-')
 }
 
 const PASSWORD_BYTES_MAX = 4_096

@@ -1,5 +1,6 @@
 /** Who listens on a TCP port, from /proc. */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { basename } from 'node:path'
 import type { PortOwner } from '../../daemon/doctor/facts.ts'
 
 /** `undefined`: nobody listens there. `port` of any local address. */
@@ -55,9 +56,13 @@ function holds(pid: string, wanted: string): boolean {
   }
 }
 
+/** What `ps` would call it; `undefined` when it has ended. Node names its thread, not its program: then the script is told. */
 export function programName(pid: number): string | undefined {
   try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
+    const name = readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
+    if (name !== 'MainThread' && name !== 'node') return name
+    const [program = '', script = ''] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+    return `${basename(program)} ${basename(script)}`.trim()
   } catch {
     // It has ended.
     return undefined

@@ -61,6 +61,8 @@ async function supportBundle(program: Command, { out, show: only }: BundleOption
   const madeMs = Date.now()
   const contents = await collect(program.opts<GlobalOptions>().config)
   const manifest = manifestOf(contents, madeMs)
+  if (contents.some(({ note }) => note?.includes('no permission') === true))
+    console.error('note: without the right to ask the daemon much is left out; run it with sudo')
   const entries = contents.flatMap(({ name, text }) => (text === undefined ? [] : [{ name, text }]))
   if (only === true) return show(program, documentOf(contents), manifest)
   const stamp = new Date(madeMs).toISOString().slice(0, 19).replaceAll(/[:-]/g, '')

@@ -50,12 +50,14 @@ export interface PortFacts {
   readonly user?: string
   /** Of the daemon, when it is known. */
   readonly daemonPid?: number
+  /** The daemon can't be asked, so it may well be it that listens. */
+  readonly mayRun?: boolean
   /** The listener's own state, from the daemon. */
   readonly up?: boolean
   readonly reason?: string
 }
 
-export function judgePort({ name, port, owner, user, daemonPid, up, reason }: PortFacts, findings: Findings): void {
+export function judgePort({ name, port, owner, user, daemonPid, mayRun = false, up, reason }: PortFacts, findings: Findings): void {
   const check = `${name} port`
   if (owner === undefined) {
     if (daemonPid === undefined) return findings.skip(check, `port ${port} is free; the daemon does not run`)
@@ -67,7 +69,8 @@ export function judgePort({ name, port, owner, user, daemonPid, up, reason }: Po
   }
   const isOurs = up === true || (owner.pid !== undefined && owner.pid === daemonPid)
   if (isOurs) return findings.ok(check, `the daemon listens on ${port}`)
-  if (owner.pid === undefined && daemonPid !== undefined && up !== false)
+  const isGuess = owner.pid === undefined && user !== 'mosquitto'
+  if (isGuess && (mayRun || (daemonPid !== undefined && up !== false)))
     return findings.skip(check, `somebody listens on ${port}; who can be seen only with sudo`)
   const who = owner.program === undefined ? `a program of user ${user ?? owner.uid}` : `${owner.program} (pid ${owner.pid})`
   const way =

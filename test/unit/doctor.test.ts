@@ -178,6 +178,8 @@ describe('ports and the service', () => {
     assert.equal(stateOf({ owner: { uid: 1, pid: 8, program: 'mosquitto' }, daemonPid: 7 }), 'fail')
     assert.equal(stateOf({ owner: { uid: 1 }, user: 'mosquitto' }), 'fail')
     assert.equal(stateOf({ owner: { uid: 1 }, daemonPid: 7 }), 'skipped')
+    assert.equal(stateOf({ owner: { uid: 0 }, user: 'root', mayRun: true }), 'skipped', 'who may not ask must not accuse the daemon')
+    assert.equal(stateOf({ owner: { uid: 110 }, user: 'mosquitto', mayRun: true }), 'fail')
     assert.equal(stateOf({ owner: undefined, daemonPid: 7 }), 'fail')
     assert.equal(stateOf({ owner: undefined }), 'skipped')
   })

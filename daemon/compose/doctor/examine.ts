@@ -84,10 +84,7 @@ function sectionsOf(settings: Settings | undefined, config: readonly Check[], ar
     versions: own('versions', async () => versionChecks(ways, await daemon)),
     access: begin('access', (set, found) => accessChecks(set, configFile, ways, found)),
     disk: begin('disk', (set, found) => diskChecks(set, found)),
-    mqtt: begin('mqtt', async (set, found) => [
-      ...(await listenerChecks(set, ways, found.status, found.facts.pid)),
-      ...(await connectionChecks(set, ways)),
-    ]),
+    mqtt: begin('mqtt', async (set, found) => [...(await listenerChecks(set, ways, found)), ...(await connectionChecks(set, ways))]),
     service: begin('service', (_set, found) => serviceChecks(ways, unit, found)),
     kafka: begin('kafka', (set) => kafkaChecks(set, ways)),
     etcd: begin('etcd', async () => (await etcd)?.checks ?? []),

@@ -5,22 +5,18 @@ import { reach } from '../../../adapters/host/probe-net.ts'
 import { portOwner } from '../../../adapters/host/probe-ports.ts'
 import type { ConnectionSettings, ListenerSettings, Settings } from '../../../config/settings.ts'
 import { messageOf } from '../../errors.ts'
-import type { StatusDocument } from '../../status.ts'
 import { judgePort, type PortFacts } from '../../doctor/box.ts'
 import { Findings, type Check } from '../../doctor/check.ts'
 import { judgeCertificate, judgeReach } from '../../doctor/peers.ts'
 import { connectSettings } from '../settings.ts'
+import type { DaemonLook } from './daemon.ts'
 import type { Ways } from './ways.ts'
 
-/** `status`: of the running daemon; `daemonPid`: also of one that does not answer. */
-export async function listenerChecks(
-  settings: Settings,
-  ways: Ways,
-  status?: StatusDocument,
-  daemonPid?: number,
-): Promise<readonly Check[]> {
+const NOBODY: DaemonLook = { facts: { state: 'down' } }
+
+export async function listenerChecks(settings: Settings, ways: Ways, { status, facts }: DaemonLook = NOBODY): Promise<readonly Check[]> {
   const findings = new Findings('mqtt')
-  const daemon = daemonPid === undefined ? {} : { daemonPid }
+  const daemon = { mayRun: facts.state === 'denied', ...(facts.pid !== undefined && { daemonPid: facts.pid }) }
   for (const [name, listener] of Object.entries(settings.mqtt.listen)) {
     const source = status?.sources.find((one) => one.kind === 'listen' && one.name === name)
     const label = `mqtt.listen.${name}`

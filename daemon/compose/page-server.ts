@@ -27,7 +27,8 @@ const HEADERS: Readonly<Record<string, string>> = {
     "frame-ancestors 'none'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
   'x-content-type-options': 'nosniff',
   'x-frame-options': 'DENY',
-  'referrer-policy': 'no-referrer',
+  // With no-referrer a browser would hide from the login's form where it came from.
+  'referrer-policy': 'same-origin',
   'permissions-policy': 'camera=(), geolocation=(), microphone=(), payment=(), usb=()',
   'cross-origin-opener-policy': 'same-origin',
   'cross-origin-resource-policy': 'same-origin',
@@ -120,9 +121,10 @@ export class PageServer {
   }
 }
 
+/** Loaded when it is asked for the first time. */
 async function* examined(configFile: string): AsyncGenerator<Check, void, undefined> {
-  const finding = `run \`edgectl doctor --config ${configFile}\` on the box`
-  yield { group: 'gateway', name: 'doctor', state: 'skipped', finding }
+  const { examine } = await import('./doctor/examine.ts')
+  yield* examine({ configFile })
 }
 
 /** A file in which nobody stands would lock everybody out without a word. */

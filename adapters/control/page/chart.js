@@ -3,18 +3,21 @@ import { el, svg } from './dom.js'
 import { time } from './words.js'
 
 const SPAN_MS = 15 * 60_000
-const [LEFT, TOP, BOTTOM, HEIGHT] = [46, 8, 20, 168]
+/** Soon after a start the little that is known fills the width. */
+const SPAN_MIN_MS = 3 * 60_000
+const [LEFT, TOP, BOTTOM] = [46, 8, 20]
 
 /** `series`: { key, name, area? }; the key is also the style. Draw again with what is known by now. */
-export function chart({ label, series, format, floor = 1 }) {
+export function chart({ label, series, format, floor = 1, height = 220 }) {
   const figure = svg('svg', { class: 'chart', role: 'img', 'aria-label': label })
+  figure.style.height = `${height}px`
   const values = series.map(() => el('b', {}))
   const keys = series.map(({ key }) =>
     svg('svg', { class: 'key', 'aria-hidden': 'true' }, svg('line', { x1: '0', x2: '18', y1: '4', y2: '4', class: `curve s-${key}` })),
   )
   const when = el('span', {})
   const legend = el('p', { class: 'legend' }, ...series.map(({ name }, i) => el('span', {}, keys[i], `${name} `, values[i])), when)
-  const cross = svg('line', { class: 'cross', y1: `${TOP}`, y2: `${HEIGHT - BOTTOM}`, visibility: 'hidden' })
+  const cross = svg('line', { class: 'cross', y1: `${TOP}`, y2: `${height - BOTTOM}`, visibility: 'hidden' })
   let points = []
   let pointed
   const legendOf = () => {
@@ -27,20 +30,25 @@ export function chart({ label, series, format, floor = 1 }) {
     const width = figure.clientWidth || 600
     const end = points.at(-1)?.atMs ?? Date.now()
     const shown = points.filter(({ atMs }) => atMs > end - SPAN_MS)
+    const spanMs = Math.max(SPAN_MIN_MS, Math.min(SPAN_MS, end - (shown[0]?.atMs ?? end)))
     const top = niceTop(Math.max(floor, ...shown.flatMap((point) => series.map(({ key }) => point[key]))))
     const place = {
-      x: (atMs) => LEFT + ((atMs - end + SPAN_MS) / SPAN_MS) * (width - LEFT - 6),
-      y: (v) => HEIGHT - BOTTOM - (v / top) * (HEIGHT - TOP - BOTTOM),
+      x: (atMs) => LEFT + ((atMs - end + spanMs) / spanMs) * (width - LEFT - 6),
+      y: (v) => height - BOTTOM - (v / top) * (height - TOP - BOTTOM),
     }
-    figure.setAttribute('viewBox', `0 0 ${width} ${HEIGHT}`)
-    figure.replaceChildren(...axes(place, width, top, end, format), ...series.flatMap((one) => curve(one, shown, place, stepMs)), cross)
+    figure.setAttribute('viewBox', `0 0 ${width} ${height}`)
+    figure.replaceChildren(
+      ...axes(place, { width, height, top, end, spanMs }, format),
+      ...series.flatMap((one) => curve(one, shown, place, stepMs)),
+      cross,
+    )
     const highest = series.map(
       ({ key, name }) =>
         `${name} now ${format(points.at(-1)?.[key] ?? 0)}, at most ${format(Math.max(0, ...shown.map((point) => point[key])))}`,
     )
     figure.setAttribute('aria-label', `${label}, last 15 minutes: ${highest.join('; ')}`)
     figure.onpointermove = ({ offsetX }) => {
-      const at = end - SPAN_MS + ((offsetX - LEFT) / (width - LEFT - 6)) * SPAN_MS
+      const at = end - spanMs + ((offsetX - LEFT) / (width - LEFT - 6)) * spanMs
       pointed = shown.reduce((near, point) => (near && Math.abs(near.atMs - at) < Math.abs(point.atMs - at) ? near : point), undefined)
       if (pointed === undefined) return
       cross.setAttribute('x1', place.x(pointed.atMs))
@@ -58,15 +66,16 @@ export function chart({ label, series, format, floor = 1 }) {
   return { figure, legend, draw }
 }
 
-function axes({ y }, width, top, end, format) {
+function axes({ y }, { width, height, top, end, spanMs }, format) {
   const lines = [0, top / 2, top].flatMap((value) => [
     svg('line', { class: 'grid', x1: `${LEFT}`, x2: `${width - 6}`, y1: `${y(value)}`, y2: `${y(value)}` }),
     svg('text', { x: `${LEFT - 6}`, y: `${y(value) + 4}`, 'text-anchor': 'end' }, format(value)),
   ])
-  const ticks = [15, 10, 5, 0].map((minutes) => {
-    const x = LEFT + ((15 - minutes) / 15) * (width - LEFT - 6)
-    const anchor = minutes === 15 ? 'start' : minutes === 0 ? 'end' : 'middle'
-    return svg('text', { x: `${x}`, y: `${HEIGHT - 4}`, 'text-anchor': anchor }, minutes === 0 ? time(end) : `−${minutes} min`)
+  const ticks = [1, 2 / 3, 1 / 3, 0].map((part) => {
+    const x = LEFT + (1 - part) * (width - LEFT - 6)
+    const anchor = part === 1 ? 'start' : part === 0 ? 'end' : 'middle'
+    const minutes = +((part * spanMs) / 60_000).toFixed(1)
+    return svg('text', { x: `${x}`, y: `${height - 4}`, 'text-anchor': anchor }, part === 0 ? time(end) : `−${minutes} min`)
   })
   return [...lines, ...ticks]
 }

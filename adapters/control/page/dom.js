@@ -33,11 +33,15 @@ export function chip(tone, word) {
   return el('span', { class: 'chip', 'data-tone': tone }, el('span', { 'aria-hidden': 'true' }, SIGNS[tone]), word)
 }
 
-/** `columns`: { title, num?, wide? }; `rows`: arrays of text or elements. On a phone each row becomes a block. */
+/** `columns`: { title, num?, wide?, full? }; `rows`: arrays of text or elements. On a phone each row becomes a block. */
 export function table(caption, columns, rows) {
   const head = columns.map(({ title, num }) => el('th', { scope: 'col', class: num ? 'num' : undefined }, title))
-  const cell = (content, { title, num, wide }) =>
-    el('td', { class: wide ? 'wide' : num ? 'num' : undefined, 'data-label': wide || title === '' ? undefined : title }, content ?? '')
+  const cell = (content, { title, num, wide, full }) =>
+    el(
+      'td',
+      { class: wide ? 'wide' : num ? 'num' : full ? 'full' : undefined, 'data-label': wide || title === '' ? undefined : title },
+      content ?? '',
+    )
   const lines = rows.map((row) => el('tr', {}, ...row.map((content, index) => cell(content, columns[index]))))
   return el(
     'table',

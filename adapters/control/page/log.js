@@ -20,7 +20,7 @@ export function log() {
     )
     list.replaceChildren(...lines.map(item))
     const lost = box.leftOut === 0 ? '' : ` ${count(box.leftOut)} came too fast to show.`
-    words.textContent = `${lines.length} of the last ${box.lines.length} lines; \`journalctl -u edge-gateway\` has all.${lost}`
+    words.textContent = `${lines.length} of the last ${box.lines.length} lines; journalctl -u edge-gateway has all.${lost}`
     if (follow.checked) list.scrollTop = list.scrollHeight
   }
   const refresh = (what) => {
@@ -44,6 +44,17 @@ export function log() {
 }
 
 function item({ at, level, message, fields }) {
-  const body = el('span', { class: 'words' }, plain(message), ' ', el('span', { class: 'fields mono' }, plain(fields)))
+  const body = el('span', { class: 'words' }, plain(message), ' ', el('span', { class: 'fields mono' }, ...fieldsOf(fields)))
   return el('li', { 'data-tone': TONES[level] }, el('time', { datetime: at }, time(at)), el('span', { class: 'level' }, level), body)
+}
+
+/** `key=value`, as far as the line was not cut. */
+function fieldsOf(fields) {
+  try {
+    const values = fields === '' ? {} : JSON.parse(fields)
+    const shown = (value) => (typeof value === 'string' ? value : JSON.stringify(value))
+    return Object.entries(values).flatMap(([key, value]) => [el('b', {}, plain(key)), `=${plain(shown(value))}  `])
+  } catch {
+    return [plain(fields)]
+  }
 }

@@ -1,4 +1,5 @@
 /** Puts the page together: the verdict above all, and one view below. */
+import { tellAll } from './ask.js'
 import { devices } from './devices.js'
 import { doctor } from './doctor.js'
 import { el, plain, say, svg } from './dom.js'
@@ -32,10 +33,12 @@ const SHAPES = {
 const part = (id) => document.getElementById(id)
 const links = new Map()
 let current
+/** The verdict that a screen reader heard last; the line itself counts seconds. */
+let told
 
 function showVerdict() {
   const { link, status } = box
-  const { state, line, remedy, since } = status?.verdict ?? {}
+  const { state, line, reason, remedy, since } = status?.verdict ?? {}
   if (state === undefined) return
   const lost = link === 'lost'
   const shown = lost ? 'lost' : state
@@ -54,13 +57,15 @@ function showVerdict() {
     )
   }
   say(part('verdict-word'), lost ? 'not connected' : state)
-  // The seconds of a line that counts would be read aloud each time.
   say(
     part('verdict-line'),
     plain(lost ? `Not connected since ${time(box.lostAt)}. What stands below is old. Last known: ${state}, ${line}` : sentence(line)),
   )
   say(part('verdict-remedy'), plain(lost ? 'wait for a restart; otherwise look at the box: systemctl status edge-gateway' : (remedy ?? '')))
   say(part('verdict-since'), lost || !since ? '' : `since ${time(since)}`)
+  const news = lost ? 'not connected' : `${state}${reason ? `: ${reason}` : ''}`
+  if (told !== undefined && told !== news) tellAll(plain(news))
+  told = news
   document.title = `${lost ? 'not connected' : state} · ${status.gateway}`
 }
 

@@ -47,6 +47,7 @@ export function overview() {
     label: 'Messages in the buffer',
     format: (value) => short(value),
     floor: 10,
+    height: 168,
     series: [{ key: 'backlog', name: 'waiting', area: true }],
   })
   const gauge = gaugeOf()
@@ -125,7 +126,7 @@ function laneTable({ lanes, whenFull }) {
     { title: 'Oldest', num: true },
     { title: 'Size', num: true },
     { title: 'Delivered', num: true },
-    { title: 'When full' },
+    { title: 'When full', full: true },
   ]
   const rows = Object.entries(lanes).map(([name, lane]) => [
     lane.blocked ? el('span', {}, `${name} `, chip('bad', 'full')) : name,
@@ -141,7 +142,12 @@ function laneTable({ lanes, whenFull }) {
 const TONES = { up: 'ok', down: 'bad', connecting: 'wait', full: 'bad', holding: 'wait' }
 
 function linkTable({ sources, kafka }) {
-  const columns = [{ title: 'Link', wide: true }, { title: 'State' }, { title: 'Received', num: true }, { title: 'Connections', num: true }]
+  const columns = [
+    { title: 'Link', wide: true },
+    { title: 'State', full: true },
+    { title: 'Received', num: true },
+    { title: 'Connections', num: true },
+  ]
   const links = sources.map((source) => [
     `mqtt.${source.kind}.${source.name}`,
     el('span', {}, chip(TONES[source.state] ?? 'wait', source.state), source.reason ? ` ${plain(source.reason)}` : ''),

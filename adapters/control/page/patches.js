@@ -16,14 +16,14 @@ const TONES = {
   failed: 'bad',
   'rolled-back': 'bad',
 }
-const PATCHES = [{ title: 'Patch', wide: true }, { title: 'State' }, { title: 'Channel' }, { title: 'Why' }]
+const PATCHES = [{ title: 'Patch', wide: true }, { title: 'State' }, { title: 'Channel' }, { title: 'Why', full: true }]
 const RUNS = [
   { title: 'Patch', wide: true },
   { title: 'Outcome' },
   { title: 'Ended' },
   { title: 'Last step' },
   { title: 'Took', num: true },
-  { title: 'Reason' },
+  { title: 'Reason', full: true },
 ]
 
 export function patches() {

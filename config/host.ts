@@ -22,9 +22,12 @@ interface HostDefault {
 
 const DATA_DIR = '/var/lib/edge-gateway'
 
+/** Where systemd puts the credentials of the unit: a command in a technician's shell means the same files as the daemon. */
+const CREDENTIALS_DIRECTORY = '/run/credentials/edge-gateway.service'
+
 /** This box. `environment` is a copy: a later change of the variables changes nothing. */
 export function thisHost(): Host {
-  return { environment: { ...process.env }, readText: readSmallFile, diskBytes: sizeOfDisk }
+  return { environment: { CREDENTIALS_DIRECTORY, ...process.env }, readText: readSmallFile, diskBytes: sizeOfDisk }
 }
 
 /**

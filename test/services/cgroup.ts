@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, rmdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -24,12 +24,33 @@ export function makeCgroup(name: string): Cgroup {
   }
 }
 
+/**
+ * Takes memory away from a running program: what it has it may keep, beyond `bytes` more the kernel kills it. Returns what
+ * ends that, when the program has gone.
+ */
+export function limitMemory(name: string, pid: number, bytes: number): () => Promise<void> {
+  const old = mountsOf((type, options) => type === 'cgroup' && options.includes('memory'))[0]
+  const root = old ?? mountsOf((type) => type === 'cgroup2')[0]
+  if (root === undefined) throw new Error('this machine has no memory control groups')
+  if (old === undefined) writeFileSync(join(root, 'cgroup.subtree_control'), '+memory')
+  const folder = join(root, name)
+  mkdirSync(folder)
+  writeFileSync(join(folder, old === undefined ? 'memory.max' : 'memory.limit_in_bytes'), String(bytes))
+  // Only what is allocated from now on counts here.
+  writeFileSync(join(folder, 'cgroup.procs'), String(pid))
+  return () => removeTree(folder)
+}
+
 /** cgroup2, and systemd's own of version 1 where both are there. */
 function hierarchies(): string[] {
-  const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n')
-  return mounts.flatMap((line) => {
-    const [, path = '', type, options = ''] = line.split(' ')
-    return type === 'cgroup2' || (type === 'cgroup' && options.split(',').includes('name=systemd')) ? [path] : []
+  return mountsOf((type, options) => type === 'cgroup2' || (type === 'cgroup' && options.includes('name=systemd')))
+}
+
+function mountsOf(isWanted: (type: string, options: readonly string[]) => boolean): string[] {
+  const lines = readFileSync('/proc/self/mounts', 'utf8').split('\n')
+  return lines.flatMap((line) => {
+    const [, path = '', type = '', options = ''] = line.split(' ')
+    return isWanted(type, options.split(',')) ? [path] : []
   })
 }
 

@@ -70,6 +70,7 @@ test('the state folder is the one that systemd made; the socket is in it, where 
 test('the real box answers', () => {
   const host = thisHost()
   assert.equal(host.environment['PATH'], process.env['PATH'])
+  assert.equal(host.environment['CREDENTIALS_DIRECTORY'], process.env['CREDENTIALS_DIRECTORY'] ?? '/run/credentials/edge-gateway.service')
   assert.equal(host.readText('/nonexistent/file'), undefined)
   assert.equal(host.readText('/'), undefined)
   const bytes = host.diskBytes('/tmp/not/there/yet')

@@ -15,14 +15,9 @@ export const presenceSchema = z.strictObject({
   silentAfter: silentAfter()
     .prefault('10m')
     .meta({ description: 'A device that neither sends a message nor is connected for so long is told of as silent; or off.' }),
-  maxDevices: z
-    .int()
-    .min(100)
-    .max(1_000_000)
-    .default(50_000)
-    .meta({
-      description: 'Devices that are remembered; beyond it the one that has been silent longest is forgotten. About 200 bytes each.',
-    }),
+  maxDevices: z.int().min(100).max(1_000_000).default(50_000).meta({
+    description: 'Devices that are remembered; beyond it the one that has been silent longest is forgotten. About 200 bytes each.',
+  }),
   groups: named(groupSchema, 100)
     .prefault({})
     .meta({ description: 'Other times for some devices. Where several match, the most specific pattern counts.' }),

@@ -15,9 +15,9 @@ export const ENDINGS = ['none', 'goodbye', 'lost', 'gateway'] as const
 
 /** Seconds that the wheel reaches; who is due later is looked at then, and placed again. */
 export const WHEEL_SECONDS = 4_096
-/** The list of the silent devices. */
-export const SILENT_LIST = WHEEL_SECONDS
-const NO_LIST = WHEEL_SECONDS + 1
+/** The list of the silent devices stands behind those of the wheel. */
+export const SILENT_LIST = 4_096
+const NO_LIST = 4_097
 const SLOTS_AT_LEAST = 256
 /** Of all columns together. */
 const COLUMN_BYTES = 7 * 8 + 2 * 4 + 4 * 2 + 4 * 1 + 2 * 4

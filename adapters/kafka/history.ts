@@ -1,13 +1,13 @@
 /** Reads topics from their beginning, or from a time, to where they end now: what a `read_committed` consumer sees. */
 import { randomBytes } from 'node:crypto'
 import type { Admin, Consumer, KafkaMessage } from 'kafkajs'
-import type { Clock } from '../../daemon/clock.ts'
+import { sleep, type Clock } from '../../daemon/clock.ts'
 import { GatewayError } from '../../daemon/errors.ts'
 import type { EpochId, Lane, Log } from '../../daemon/ports.ts'
 import { connectToAny, openClient, type Client } from './client.ts'
 import { TOPIC_NOT_ALLOWED } from './codes.ts'
 import { readCredentials } from './credentials.ts'
-import { kafkaError } from './failure.ts'
+import { kafkaError, KafkaError } from './failure.ts'
 import type { KafkaClientSettings } from './settings.ts'
 import { TopicDesk } from './topics.ts'
 
@@ -34,6 +34,8 @@ const REQUEST_MS = 30_000
 /** Nothing came for so long although the end is not reached. */
 const SILENT_MS = 60_000
 const PARTITION_BYTES = 1 << 20
+const TRIES_MAX = 5
+const TRY_AGAIN_MS = 300
 
 export class KafkaHistory {
   readonly #settings: KafkaClientSettings
@@ -51,7 +53,7 @@ export class KafkaHistory {
     return this.#use(async (client) => {
       const desk = new TopicDesk(client, this.#settings)
       const found = new Map<EpochId, ReadonlyMap<Lane, number>>()
-      for (const epoch of epochs) found.set(epoch, await desk.committed(epoch))
+      for (const epoch of epochs) found.set(epoch, await this.#patiently(() => desk.committed(epoch)))
       await desk.disconnect()
       return found
     })
@@ -123,6 +125,19 @@ export class KafkaHistory {
     }
   }
 
+  /** A cluster that has just started has no coordinator for a while. */
+  async #patiently<Result>(ask: () => Promise<Result>): Promise<Result> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await ask()
+      } catch (error) {
+        const passing = error instanceof KafkaError && error.code !== undefined && !error.alarm
+        if (!passing || tries === TRIES_MAX) throw error
+        await sleep(this.#clock, tries * TRY_AGAIN_MS, AbortSignal.any([]))
+      }
+    }
+  }
+
   async #use<Result>(work: (client: Client) => Promise<Result>): Promise<Result> {
     const timeouts = { requestMs: REQUEST_MS, transactionMs: REQUEST_MS }
     const client = openClient(this.#settings, await readCredentials(this.#settings), timeouts, this.#log)
@@ -136,8 +151,11 @@ export class KafkaHistory {
   }
 }
 
-function refused(error: ReturnType<typeof kafkaError>): GatewayError {
-  const remedy = error.code === TOPIC_NOT_ALLOWED ? 'Grant the right to read: `edgectl kafka setup --print --for-verify`' : error.remedy
+/** Not a word of a broker: nobody answers. */
+function refused(error: KafkaError): GatewayError {
+  if (error.code === undefined && !error.alarm)
+    return new GatewayError('transient', error.message, { cause: error, remedy: '`edgectl doctor` looks at each broker' })
+  const remedy = error.code === TOPIC_NOT_ALLOWED ? 'grant the right to read: `edgectl kafka setup --print --for-verify`' : error.remedy
   return new GatewayError('rejected', error.message, { cause: error, ...(remedy === undefined ? {} : { remedy }) })
 }
 

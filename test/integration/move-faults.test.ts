@@ -198,6 +198,15 @@ describe('export and import when things break', { concurrency: 6 }, () => {
     await box.edgectl(['export', '--out', join(disk.path, 'named.ndjson')])
     assert.ok(existsSync(join(disk.path, 'named.ndjson')))
     assert.equal((await box.gateway.ledger()).totals.exported.messages, 200)
-    assert.match((await edgectlOf(box, ['export', '--out', '/nowhere/x.ndjson'])).stderr, /nothing to export|no \/nowhere/)
+    for (const [out, words] of [
+      ['/nowhere/x.ndjson', /no folder \/nowhere/],
+      [join(disk.path, 'named.ndjson'), /is there already/],
+      [join(disk.path, 'other'), /neither a folder nor a name/],
+    ] as const) {
+      const refused = await edgectlOf(box, ['export', '--out', out])
+      assert.equal(refused.code, 1)
+      assert.match(refused.stderr, words)
+    }
+    assert.match((await edgectlOf(box, ['export', '--out', disk.path])).stderr, /nothing to export/, 'none of them is still under way')
   })
 })

@@ -38,8 +38,17 @@ export class BackupFolder {
   /** Where files may be written, to be told by `note`. */
   async begin(): Promise<string> {
     if (existsSync(this.path)) throw new GatewayError('rejected', `${this.path} is there already`, { remedy: 'choose another --out' })
-    await rm(this.#building, { recursive: true, force: true })
-    await mkdir(join(this.#building, 'config', 'config.d'), { recursive: true, mode: 0o700 })
+    const parent = dirname(this.path)
+    if (!existsSync(parent))
+      throw new GatewayError('rejected', `there is no folder ${parent}`, { remedy: 'mount the stick; lsblk shows where it is' })
+    try {
+      await rm(this.#building, { recursive: true, force: true })
+      // One by one: Node's recursive `mkdir` never ends where a file system refuses with ENOENT.
+      for (const path of [this.#building, join(this.#building, 'config'), join(this.#building, 'config', 'config.d')])
+        await mkdir(path, { mode: 0o700 })
+    } catch (error) {
+      throw mediumFails(parent, error)
+    }
     return this.#building
   }
 

@@ -1,6 +1,6 @@
-import { statSync } from 'node:fs'
+import { accessSync, constants, existsSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { basename, join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { parseSize } from './sizes.ts'
 import { GatewayError } from '../../errors.ts'
@@ -53,10 +53,11 @@ async function run(program: Command, options: ExportOptions): Promise<void> {
   const { settings } = load(program.opts<GlobalOptions>())
   const filter = filterOf(options)
   const partBytes = parseSize('--part-size', options.partSize)
+  const place = placeOf(options.out)
   const source = await exportSource(settings)
   try {
     const head = await source.begin(filter)
-    const note = await carryOut(source, head, outOf(options.out, head), partBytes)
+    const note = await carryOut(source, head, place, partBytes)
     const text = `${count(note.messages)} messages (${size(note.bytes)} of payload) are in\n${note.files.map((file) => `  ${printable(file)}`).join('\n')}\nand left the buffer. Deliver them from a box that reaches Kafka: edgectl import ${printable(note.files[0] ?? '')}`
     show(program, { schema: 1, ...note }, text)
   } finally {
@@ -64,8 +65,8 @@ async function run(program: Command, options: ExportOptions): Promise<void> {
   }
 }
 
-async function carryOut(source: ExportSource, head: ExportHead, out: string, partBytes: number): Promise<ExportNote> {
-  const writer = new ExportWriter(head, out, partBytes)
+async function carryOut(source: ExportSource, head: ExportHead, place: Place, partBytes: number): Promise<ExportNote> {
+  const writer = new ExportWriter(head, place(head), partBytes)
   const alive = setInterval(() => void source.alive(head.id).catch(() => undefined), ALIVE_MS)
   let taken = false
   try {
@@ -127,12 +128,37 @@ function filterOf({ lane, epoch }: ExportOptions): ExportFilter {
   return { lanes, epochs: epoch }
 }
 
-function outOf(out: string, { gateway, exportedAt, id }: ExportHead): string {
-  const folder = statSync(out, { throwIfNoEntry: false })?.isDirectory() === true
-  const stamp = exportedAt.replaceAll(/[-:]|\.\d+/g, '')
-  const path = folder ? join(out, `${gateway}.${stamp}.${id.slice(0, 8)}.ndjson`) : out
-  if (basename(path).endsWith('.ndjson')) return path
-  throw new GatewayError('rejected', `${printable(out)} is neither a folder nor a name that ends with .ndjson`, {
-    remedy: 'mount the stick and name its folder, for example --out /media/stick',
-  })
+type Place = (head: ExportHead) => string
+
+/** Looked at before anything begins: most mistakes are made here. */
+function placeOf(out: string): Place {
+  if (isFolder(out)) {
+    assertWritable(out)
+    return ({ gateway, exportedAt, id }) => join(out, `${gateway}.${exportedAt.replaceAll(/[-:]|\.\d+/g, '')}.${id.slice(0, 8)}.ndjson`)
+  }
+  if (!basename(out).endsWith('.ndjson'))
+    throw new GatewayError('rejected', `${printable(out)} is neither a folder nor a name that ends with .ndjson`, {
+      remedy: 'mount the stick and name its folder, for example --out /media/stick',
+    })
+  if (!isFolder(dirname(out)))
+    throw new GatewayError('rejected', `there is no folder ${printable(dirname(out))}`, {
+      remedy: 'mount the stick; lsblk shows where it is',
+    })
+  if (existsSync(out))
+    throw new GatewayError('rejected', `${printable(out)} is there already`, { remedy: 'choose another name with --out' })
+  assertWritable(dirname(out))
+  return () => out
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
+}
+
+function assertWritable(folder: string): void {
+  try {
+    accessSync(folder, constants.W_OK)
+  } catch (cause) {
+    const remedy = 'nothing left the buffer; run it with sudo, and look whether the stick is mounted read-only (mount)'
+    throw new GatewayError('rejected', `${printable(folder)} can't be written`, { cause, remedy })
+  }
 }

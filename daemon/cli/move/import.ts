@@ -1,5 +1,7 @@
+import { statSync } from 'node:fs'
 import type { Command } from 'commander'
 import { ControlClient } from '../../../adapters/control/client.ts'
+import { GatewayError } from '../../errors.ts'
 import type { ImportFigures } from '../../move/figures.ts'
 import { ask, command, load, type GlobalOptions } from '../ask.ts'
 import { show } from '../figures.ts'
@@ -56,6 +58,8 @@ Example:
 
 async function run(program: Command, file: string, checkOnly: boolean): Promise<void> {
   const { settings } = load(program.opts<GlobalOptions>())
+  if (statSync(file, { throwIfNoEntry: false })?.isDirectory() === true)
+    throw new GatewayError('rejected', `${printable(file)} is a folder`, { remedy: 'name the first file of the export, NAME.ndjson' })
   const progress = new Progress('checked')
   let seen = 0
   const read = await readExport(file, () => progress.tell((seen += 1)))

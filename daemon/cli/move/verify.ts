@@ -68,6 +68,10 @@ async function run(program: Command, options: VerifyOptions): Promise<void> {
   for (const [epoch, lanes] of await history.committed([...seen.judge.epochs].filter((epoch) => !committed.has(epoch))))
     committed.set(epoch, lanes)
   const verdicts = seen.judge.verdicts({ gaps, committed, cut: cutOf(spans), epoch: options.epoch })
+  if (options.epoch !== undefined && verdicts.length === 0)
+    throw new GatewayError('rejected', `Kafka has nothing of an epoch ${printable(options.epoch)} of ${printable(gateway)}`, {
+      remedy: 'edgectl verify, without --epoch, names the epochs that it finds',
+    })
   const proven = verdicts.length > 0 && isProven(verdicts)
   const document = {
     schema: 1,

@@ -96,7 +96,9 @@ export class ExportWriter {
     const path = this.partialName(number)
     if (existsSync(this.#nameOf(number)))
       throw new GatewayError('rejected', `${this.#nameOf(number)} is there already`, { remedy: 'choose another name with --out' })
-    const handle = await open(path, 'w', 0o640)
+    const handle = await open(path, 'w', 0o640).catch((error: unknown) => {
+      throw this.#mediumFails(error)
+    })
     this.#paths.push(path)
     this.#part = { handle, path, hash: createHash('sha256'), bytes: 0, lines: 0, blocks: 0 }
     await this.#write(this.#part, `${sealed({ ...this.#head, part: number, before: this.#before })}\n`)

@@ -3,8 +3,8 @@ import { mkdir, rm, statfs } from 'node:fs/promises'
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import type { Clock } from '../../daemon/clock.ts'
-import { GatewayError, messageOf } from '../../daemon/errors.ts'
+import { sleep, type Clock } from '../../daemon/clock.ts'
+import { GatewayError, kindOf, messageOf } from '../../daemon/errors.ts'
 import type { FilesPatch } from '../../daemon/patch/document.ts'
 import type { Accepted, Downloads, Kind } from '../../daemon/patch/kinds.ts'
 import type { JsonObject } from '../../daemon/patch/memory.ts'
@@ -14,6 +14,9 @@ const { request: httpRequest } = process.getBuiltinModule('node:http')
 
 /** The executor's plan; what of it the daemon needs is read from `files`, and nothing of it is believed there. */
 export type RemotePlan = { readonly executor: true; readonly digest: string; readonly files: JsonObject }
+
+const COMMIT_TRIES_MAX = 4
+const COMMIT_PAUSE_MS = 1_000
 
 type Limited = 'pre' | 'flip' | 'activate' | 'unflip' | 'reactivate'
 
@@ -57,12 +60,23 @@ export class RemoteFiles implements Kind<FilesPatch, RemotePlan> {
   flip = (plan: RemotePlan): Promise<void> => this.#limited(plan, 'flip')
   activate = (plan: RemotePlan, signal: AbortSignal): Promise<void> => this.#limited(plan, 'activate', signal)
   verify = (plan: RemotePlan, signal: AbortSignal): Promise<void> => this.#step(plan, 'verify', signal).then(() => undefined)
-  commit = (plan: RemotePlan): Promise<void> => this.#step(plan, 'commit').then(() => undefined)
   unflip = (plan: RemotePlan): Promise<void> => this.#limited(plan, 'unflip')
   reactivate = (plan: RemotePlan, signal: AbortSignal): Promise<void> => this.#limited(plan, 'reactivate', signal)
 
   async isFlipped(plan: RemotePlan): Promise<boolean> {
     return (await this.#step(plan, 'isFlipped')) === true
+  }
+
+  /** Nobody asks again: an executor that is just starting anew is waited for. */
+  async commit(plan: RemotePlan): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return void (await this.#step(plan, 'commit'))
+      } catch (error) {
+        if (kindOf(error) !== 'transient' || tries >= COMMIT_TRIES_MAX) throw error
+        await sleep(this.#options.clock, COMMIT_PAUSE_MS, new AbortController().signal)
+      }
+    }
   }
 
   async discard(plan: RemotePlan): Promise<void> {

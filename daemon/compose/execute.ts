@@ -8,7 +8,8 @@ import { executorServer } from './executor.ts'
 
 /** sd_listen_fds(3) */
 const FIRST_FD = 3
-const IDLE_MS = 20_000
+/** Longer than the pauses between the looks at a new version. */
+const IDLE_MS = 60_000
 
 export async function execute(argv: readonly string[]): Promise<void> {
   const log = new SystemLog('info', new SystemClock())

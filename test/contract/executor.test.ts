@@ -257,3 +257,11 @@ test('an executor that is not there is a wait with a remedy', async () => {
   const error = { kind: 'transient', message: /no executor answers at/, remedy: /systemctl status edge-gateway-executor/ }
   await assert.rejects(rig.kind.prepare(await signed('p'), never), error)
 })
+
+test('it ends by itself when nobody asks, and not while somebody does', async () => {
+  const rig = await executorRig(scope, { idleMs: 1_500 })
+  const hooks = { pre: { command: ['/bin/sleep', '2'], timeoutMs: 5_000 } }
+  await forward(rig.kind, await signed('p', { hooks }), 'pre')
+  assert.equal(rig.program.isOver, false)
+  await until('it has gone', () => rig.program.isOver, 20_000)
+})

@@ -70,6 +70,7 @@ export interface ExecutorRigOptions {
   readonly env?: Readonly<Record<string, string>>
   /** Starts it again when it ends, as systemd does with the next request. */
   readonly again?: boolean
+  readonly idleMs?: number
 }
 
 /** The program, and what it said. */
@@ -95,6 +96,11 @@ export class Executing {
     child.once('exit', () => {
       if (this.#again && !this.#isOver) this.start()
     })
+  }
+
+  /** It has gone, and so by itself. */
+  get isOver(): boolean {
+    return this.#child?.exitCode === 0
   }
 
   get pid(): number {
@@ -124,7 +130,7 @@ export async function executorRig(scope: ServiceScope, options: ExecutorRigOptio
   }
   mkdirSync(at('state'))
   configure(options.patches ?? {})
-  const life = JSON.stringify({ configPath: configFile, stateDir, socket, systemctl: systemctl.path })
+  const life = JSON.stringify({ configPath: configFile, stateDir, socket, systemctl: systemctl.path, idleMs: options.idleMs })
   const args = options.program === undefined ? [CHILD, life] : [options.program, 'execute', '--config', configFile, '--socket', socket]
   const env = { ...process.env, STATE_DIRECTORY: stateDir, SYSTEMCTL: systemctl.path, ...options.env }
   const program = new Executing(() => spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'pipe'] }), options.again ?? false)

@@ -164,16 +164,20 @@ describe('doctor and support bundle on a box', () => {
   it('works while the daemon is stuck, and says that it is', async () => {
     setup.gateway.signal('SIGSTOP')
     try {
-      const { fixFirst } = await doctor(['--only', 'config,service'])
+      // Side by side: each waits for the daemon first.
+      const [{ fixFirst }, { code, out }, why] = await Promise.all([
+        doctor(['--only', 'config,service']),
+        run([...config, 'support-bundle', '--show']),
+        run([...config, '--json', 'why', 'kafka']),
+      ])
       assert.match(
         fixFirst?.finding ?? '',
         new RegExp(`the daemon \\(pid ${setup.gateway.pid}\\) holds its data folder and does not answer`),
       )
-      const { code, out } = await run([...config, 'support-bundle', '--show'])
       assert.equal(code, 0)
       assert.match(out, /\d+ {2}buffer\.json/)
-      const why = JSON.parse((await run([...config, '--json', 'why', 'kafka'])).out) as WhyKafkaDocument
-      assert.match(why.sentence, /runs, and does not answer.*3 messages wait/)
+      const { sentence } = JSON.parse(why.out) as WhyKafkaDocument
+      assert.match(sentence, /runs, and does not answer.*3 messages wait/)
     } finally {
       setup.gateway.signal('SIGCONT')
     }

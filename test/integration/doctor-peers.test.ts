@@ -10,6 +10,8 @@ import { promisify } from 'node:util'
 import { stringify } from 'yaml'
 import { mergePatch, type Json } from '../../config/merge.ts'
 import type { DoctorDocument } from '../../daemon/cli/doctor.ts'
+import { examineAll } from '../../daemon/compose/doctor/examine.ts'
+import { falseClock } from '../fleet/false-clock.ts'
 import { edgectl, EDGECTL } from '../fleet/setup.ts'
 import { makeCertificates, serviceScope } from '../services/index.ts'
 import type { Certificates, KafkaService, Proxy, Service } from '../services/index.ts'
@@ -53,6 +55,7 @@ function config(name: string, patch: Json): string {
   const base: Json = {
     gateway: { id: 'gw-doctor', fleet: 'test', dataDir: join(dir, 'state') },
     mqtt: { listen: { lan: { url: 'mqtt://127.0.0.1:18899', auth: 'none' } } },
+    metrics: { listen: 'off' },
   }
   writeFileSync(file, stringify(mergePatch(base, patch)))
   return file
@@ -69,9 +72,9 @@ function broker(address: string, user = 'boss', password = `${user}-secret`): Js
   return { kafka: { brokers: [address], topic: 'device-logs', tls: { ca: certificates.caFile }, sasl } }
 }
 
-async function doctor(file: string, groups: string): Promise<DoctorDocument> {
+async function doctor(file: string, groups: string, env: NodeJS.ProcessEnv = process.env): Promise<DoctorDocument> {
   const args = [EDGECTL, '--json', '--config', file, 'doctor', '--only', groups, '--timeout', '2']
-  const { stdout } = await run(process.execPath, args).catch((error: { stdout: string }) => error)
+  const { stdout } = await run(process.execPath, args, { env }).catch((error: { stdout: string }) => error)
   return JSON.parse(stdout) as DoctorDocument
 }
 
@@ -251,6 +254,31 @@ describe('doctor, with one fault each', { concurrency: 2 }, () => {
       assert.ok(!/wrong-secret|boss-secret/.test(JSON.stringify(document)), 'no secret is told')
     })
   }
+})
+
+test('a clock that is weeks ahead is named before the certificates that seem to have expired', async () => {
+  const clock = falseClock(dir)
+  clock.show(Date.now() + 40 * 86_400_000)
+  const etcdUser = { username: 'root', passwordFile: secret('etcd-clock', 'root-secret') }
+  const file = config('ahead', { ...(broker(kafka.endpoint) as object), etcd: { endpoints: [etcd.endpoint], ...etcdUser } })
+  const { fixFirst, checks } = await doctor(file, 'clock,config,kafka,etcd', { ...process.env, ...clock.env })
+  assert.match(`${fixFirst?.name}: ${fixFirst?.finding}`, /^against etcd 127\.0\.0\.1: this box's clock is (39 d 23|40 d \d+) h ahead of/)
+  assert.match(fixFirst?.remedy ?? '', /timedatectl/)
+  assert.ok(checks.some(({ group, finding }) => group === 'kafka' && /expired on/.test(finding)))
+})
+
+test('a walk that takes too long says of what it has not seen, and ends', async () => {
+  front.halfOpen()
+  const checks = await examineAll({
+    configFile: config('long', broker(front.endpoint)),
+    only: ['config', 'kafka'],
+    timeoutMs: 2_000,
+    limitMs: 300,
+  })
+  assert.deepEqual(
+    checks.filter(({ state }) => state === 'warn').map(({ name, finding }) => [name, finding]),
+    [['kafka', 'not finished within 0.3 s']],
+  )
 })
 
 test('where all is well each step says so, and nothing was changed', async () => {

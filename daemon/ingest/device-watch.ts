@@ -7,7 +7,7 @@ import type { Component } from '../component.ts'
 import { messageOf } from '../errors.ts'
 import type { Delivery, DeviceEnding, DeviceLinks, Log, SourceState } from '../ports.ts'
 import type { Judgement } from './admission.ts'
-import { Presence, type PresenceListener } from './presence.ts'
+import { Presence, type Heard, type PresenceListener } from './presence.ts'
 import { nextWriteMs, piecesOf, remembered, type PresencePiece } from './presence-memory.ts'
 import { PresenceNews, type News } from './presence-news.ts'
 import type { PresenceSettings } from './presence-settings.ts'
@@ -46,6 +46,14 @@ export class DeviceWatch implements DeviceLinks, Component, PresenceListener {
   readonly tails: Tails
   readonly #parts: DeviceWatchParts
   readonly #news = new PresenceNews()
+  /** Filled anew for each message, so that none costs an object. */
+  readonly #heard: { -readonly [Key in keyof Heard]: Heard[Key] } = {
+    device: '',
+    source: '',
+    bytes: 0,
+    verdict: 'normal',
+    limitedBy: undefined,
+  }
   /** Names of listeners: there a retained message is a new one. */
   #listeners: ReadonlySet<string> = new Set()
   /** Sources that can't hear, which has been said. */
@@ -110,7 +118,13 @@ export class DeviceWatch implements DeviceLinks, Component, PresenceListener {
     }
     if (meaning.device === '') return
     const alive = delivery.will !== true && (!delivery.retained || this.#listeners.has(delivery.source))
-    this.presence.message({ device: meaning.device, source: delivery.source, bytes, verdict, limitedBy }, alive, nowMs)
+    const heard = this.#heard
+    heard.device = meaning.device
+    heard.source = delivery.source
+    heard.bytes = bytes
+    heard.verdict = verdict
+    heard.limitedBy = limitedBy
+    this.presence.message(heard, alive, nowMs)
   }
 
   connected(source: string, device: string, proven: boolean): void {

@@ -3,7 +3,7 @@ import { GatewayError, messageOf, type ErrorDetails } from '../../daemon/errors.
 
 /** Within these, a daemon that lives has begun to answer: a look, which files can answer too, and an order. */
 const LOOK_MS = 4_000
-const ORDER_MS = 10_000
+const ORDER_MS = 7_000
 
 /** `away`: nobody serves the socket. `silent`: somebody does, and does not answer. */
 export class DaemonUnreachable extends GatewayError {

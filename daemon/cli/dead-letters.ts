@@ -22,6 +22,7 @@ export function deadLetterCommands(program: Command): void {
     .command('list', { isDefault: true })
     .description('the oldest first')
     .option('--limit <n>', 'how many', '50')
+    .addHelpText('after', '\nExample:\n  edgectl dead-letters list --limit 5')
     .action(async (options: { limit: string }) => {
       const { document } = await ask(program.opts<GlobalOptions>(), `/dead-letters?limit=${encodeURIComponent(options.limit)}`)
       show(program, document, listView((document as { deadLetters: DeadLetterDocument[] }).deadLetters))
@@ -30,6 +31,7 @@ export function deadLetterCommands(program: Command): void {
     .command('show <id>')
     .description('one of them; --payload also prints its payload')
     .option('--payload', 'print the payload (it may be confidential)')
+    .addHelpText('after', '\nExample:\n  edgectl dead-letters show 7 --payload')
     .action(async (id: string, options: { payload?: boolean }) => {
       const { document } = await ask(
         program.opts<GlobalOptions>(),

@@ -19,7 +19,8 @@ const SUDO = 'run it with sudo, or as a member of the group edge-gateway (sudo u
 /** Says what went wrong in a sentence, and what to do; never a stack trace. Returns the exit code. */
 export function report(error: unknown, json = false): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
-  const told = toldOf(error)
+  const found = toldOf(error)
+  const told = { ...found, message: inWords(found.message) }
   console.error(harmless(told.message))
   if (told.remedy !== undefined) console.error(harmless(`  try: ${told.remedy}`))
   if (json) console.log(harmless(JSON.stringify({ schema: 1, error: told.message, remedy: told.remedy, exit: told.exit }, undefined, 2)))
@@ -61,6 +62,22 @@ function systemError(error: unknown): Told | undefined {
     return { message: `the disk that holds ${file} is full`, remedy: 'df -h shows which; free some room', exit: EXIT.io }
   if (code === 'EROFS') return { message: `${file} is on a disk that is mounted read-only`, remedy: 'dmesg | tail says why', exit: EXIT.io }
   return path === undefined ? undefined : { message: messageOf(error), exit: EXIT.io }
+}
+
+const WORDS: Readonly<Record<string, string>> = {
+  EACCES: 'this user may not',
+  EPERM: 'this user may not',
+  ENOENT: 'there is no such file',
+  EISDIR: 'it is a folder',
+  ENOTDIR: 'it is no folder',
+  ENOSPC: 'the disk is full',
+  EROFS: 'the disk is mounted read-only',
+  ECONNREFUSED: 'nobody listens there',
+}
+
+/** `ENOENT: no such file or directory, open '/x'`, as Node says it inside of a sentence of ours. */
+function inWords(message: string): string {
+  return message.replaceAll(/\b(E[A-Z]{3,}): [a-z ,-]+, \w+(?: '[^']*')?(?: -> '[^']*')?/g, (all, code: string) => WORDS[code] ?? all)
 }
 
 function isDenial(code: string | undefined): boolean {

@@ -29,6 +29,7 @@ export function backupCommand(program: Command): void {
   group
     .command('check <folder>')
     .description('is a backup whole?')
+    .addHelpText('after', '\nExample:\n  edgectl backup check /media/stick/backup')
     .action(async (folder: string) => {
       const manifest = await checkBackup(folder)
       show(program, { schema: 1, folder, manifest }, `${describe(manifest)}: whole`)
@@ -61,9 +62,10 @@ async function run(program: Command, { out, withKey }: { out?: string; withKey?:
     await takeDatabases(settings, folder, building)
     const { dataDir } = settings.gateway
     for (const name of readdirSync(dataDir).filter((one) => /^mqtt-.*\.json$/.test(one))) await folder.copy(join(dataDir, name), name)
-    if (withKey === true && existsSync(join(dataDir, KEY))) await folder.copy(join(dataDir, KEY), KEY)
+    const hasKey = withKey === true && existsSync(join(dataDir, KEY))
+    if (hasKey) await folder.copy(join(dataDir, KEY), KEY)
     for (const file of await configFiles(options.config)) await folder.copy(file, configName(file))
-    const manifest = await folder.finish({ gateway: settings.gateway.id, version: VERSION, at, withKey: withKey === true })
+    const manifest = await folder.finish({ gateway: settings.gateway.id, version: VERSION, at, withKey: hasKey })
     await checkBackup(folder.path)
     show(
       program,

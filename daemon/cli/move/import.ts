@@ -23,6 +23,7 @@ export function importCommands(program: Command): void {
   group
     .command('list', { isDefault: true })
     .description('what is left of them')
+    .addHelpText('after', '\nExample:\n  edgectl imports list')
     .action(async () => {
       const { document } = await ask(program.opts<GlobalOptions>(), '/imports')
       show(program, document, importsView((document as { imports: readonly ImportFigures[] }).imports))

@@ -23,19 +23,12 @@ export function judgeGateway(status: StatusDocument): readonly Check[] {
     ...sources.flatMap((source) => source.notices.map(({ text, count }) => `${source.name}: ${text} (${count})`)),
   ]
   for (const [index, text] of notices.slice(0, 5).entries()) findings.warn(`notice ${index + 1}`, text)
-  const silent = silentIn(status)
-  if (silent !== undefined && silent > 0)
+  const { silent } = status.devices
+  if (silent > 0)
     findings.warn(
       'silent devices',
       `${silent} ${silent === 1 ? 'device is' : 'devices are'} silent`,
       '`edgectl devices --silent` lists them',
     )
   return findings.checks
-}
-
-/** In the status of a release that watches over devices. */
-function silentIn(status: StatusDocument): number | undefined {
-  const { devices } = status as { devices?: unknown }
-  if (typeof devices !== 'object' || devices === null || !('silent' in devices)) return undefined
-  return typeof devices.silent === 'number' ? devices.silent : undefined
 }

@@ -7,7 +7,7 @@
 import { LANES } from '../daemon/ports.ts'
 import type { Counted, LedgerLine, ShedReason } from '../daemon/ports.ts'
 import { MalformedBytes } from './bytes.ts'
-import { DEAD_LETTERED, DELIVERED, LedgerWriter, RECEIVED, SHED_CODES } from './ledger-codec.ts'
+import { DEAD_LETTERED, DELIVERED, EXPORTED, LedgerWriter, RECEIVED, SHED_CODES } from './ledger-codec.ts'
 import type { LedgerSink } from './ledger-codec.ts'
 
 /** Line 0 holds the devices that were folded, and what belongs to no device. */
@@ -170,6 +170,7 @@ function ledgerLine({ device, stream, tally }: Line): LedgerLine {
     received: { ...tally.get(RECEIVED) },
     delivered: { ...tally.get(DELIVERED) },
     deadLettered: { ...tally.get(DEAD_LETTERED) },
+    ...(tally.get(EXPORTED).messages === 0 ? {} : { exported: { ...tally.get(EXPORTED) } }),
   }
 }
 

@@ -47,6 +47,7 @@ function reasons(totals: LedgerTotals): string {
 }
 
 function devices(document: LedgerDocument): string {
+  const exported = document.devices.some((line) => line.exported !== undefined)
   const rows = document.devices.map((line) => [
     short(line.device),
     short(line.stream),
@@ -54,8 +55,10 @@ function devices(document: LedgerDocument): string {
     line.delivered.messages,
     line.deadLettered.messages,
     shedMessages(line.shed),
+    ...(exported ? [line.exported?.messages ?? 0] : []),
   ])
-  return rows.length === 0 ? '' : table(['device', 'stream', 'received', 'delivered', 'dead letters', 'shed'], rows)
+  const header = ['device', 'stream', 'received', 'delivered', 'dead letters', 'shed', ...(exported ? ['exported'] : [])]
+  return rows.length === 0 ? '' : table(header, rows)
 }
 
 const NAME_MAX = 48

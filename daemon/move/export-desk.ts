@@ -67,6 +67,7 @@ export class ExportDesk implements Component {
   readonly #parts: ExportDeskParts
   #current: Current | undefined
   #beginning = false
+  readonly #unwritten = new Map<string, ExportNote>()
   #moving: Promise<void> = Promise.resolve()
   #stopping = false
   #die: (error: unknown) => void = () => undefined
@@ -150,7 +151,7 @@ export class ExportDesk implements Component {
   }
 
   async note(id: string): Promise<ExportNote | undefined> {
-    return (await this.notes()).find((note) => note.id === id)
+    return this.#unwritten.get(id) ?? (await this.notes()).find((note) => note.id === id)
   }
 
   /** Oldest first. */
@@ -192,8 +193,19 @@ export class ExportDesk implements Component {
     }
   }
 
-  #remember(note: ExportNote): Promise<void> {
-    return this.#parts.memory.write({ [PREFIX + note.id]: note as unknown as JsonObject })
+  /**
+   * On a full disk there is no room for a note, and the export is what makes room: it goes on without. A crash in the
+   * middle then leaves the rest in the buffer too, and Kafka gets each message once all the same.
+   */
+  async #remember(note: ExportNote): Promise<void> {
+    try {
+      await this.#parts.memory.write({ [PREFIX + note.id]: note as unknown as JsonObject })
+      this.#unwritten.delete(note.id)
+    } catch (error) {
+      if (!(error instanceof GatewayError) || error.kind !== 'saturated') throw error
+      this.#unwritten.set(note.id, note)
+      this.#parts.log.warn({ export: note.id, err: error.message }, 'an export goes on without a note on the disk')
+    }
   }
 
   async #forgetOldest(): Promise<void> {

@@ -164,6 +164,8 @@ export interface LedgerLine {
   readonly delivered: Counted
   readonly deadLettered: Counted
   readonly shed: Readonly<Partial<Record<ShedReason, Counted>>>
+  /** Absent when nothing of it ever was. */
+  readonly exported?: Counted
 }
 
 export interface Ledger {

@@ -1,6 +1,7 @@
 /** Export and import when things break: at Kafka, at the box, at the medium. Each message still arrives once. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { cpSync, existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
@@ -169,6 +170,26 @@ describe('export and import when things break', { concurrency: 6 }, () => {
     await box.drained()
     await assertExact(box)
     assert.deepEqual(readdirSync(join(importer.dataDir, 'imported')), [])
+  })
+
+  test('the disk of the box is full: its buffer leaves on a stick, which makes room', async () => {
+    const disk = mountSmallDisk(scope, 48)
+    const dataDir = join(disk.path, 'state')
+    const config = { buffer: { minFreeBytes: '1MiB', maxBytes: '16MiB' } }
+    const box = await KafkaBox.start({ scope, kafka, name: 'full', dataDir, config })
+    faults.set('full', () => 'cut')
+    box.publish('a', 1_000, () => randomBytes(2_000))
+    await box.acknowledged()
+    disk.fill()
+    const file = await exported(box)
+    const { totals, equation, devices } = await box.gateway.ledger()
+    assert.equal(devices[0]?.exported?.messages, 1_000)
+    assert.deepEqual([totals.exported.messages, totals.buffered.messages, equation.difference], [1_000, 0, 0])
+    assert.ok(box.logged(/an export goes on without a note/) > 0)
+    faults.clear('full')
+    await courier.edgectl(['import', file])
+    await delivered(courier)
+    await assertExact(box)
   })
 
   test('a full stick, a command that goes away, a second export: nothing leaves the buffer', async () => {

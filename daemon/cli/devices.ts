@@ -6,6 +6,7 @@ import { STATES } from '../ingest/presence-table.ts'
 import { ask, type GlobalOptions } from './ask.ts'
 import type { DeviceDocument, DeviceRow, DevicesDocument } from './device-documents.ts'
 import { show } from './figures.ts'
+import { screenOf } from './fit.ts'
 import { colour, count, printable, size, table } from './text.ts'
 
 interface Wanted {
@@ -67,10 +68,14 @@ export function devicesView(document: DevicesDocument): string {
   return lines.join('\n')
 }
 
+/** On a phone the id is shortened, and the last column is left out: `edgectl devices ID` has it all. */
 function rows(devices: readonly DeviceRow[]): string {
+  const columns = screenOf(process.stdout)?.columns ?? Infinity
+  const isWide = columns >= 80
+  const nameMax = Math.max(12, Math.min(NAME_MAX, columns - (isWide ? 62 : 40)))
   return table(
-    ['device', 'state', 'last seen', 'in/s', 'shed', 'last message'],
-    devices.map((row) => [short(row.device), row.state, seen(row), row.inPerSecond, row.shed, lane(row)]),
+    ['device', 'state', 'last seen', 'in/s', 'shed', ...(isWide ? ['last message'] : [])],
+    devices.map((row) => [short(row.device, nameMax), row.state, seen(row), row.inPerSecond, row.shed, ...(isWide ? [lane(row)] : [])]),
   )
 }
 
@@ -115,8 +120,8 @@ function deviceView(document: DeviceDocument): string {
 
 const NAME_MAX = 40
 
-export function short(name: string): string {
-  return name.length <= NAME_MAX ? name : `${name.slice(0, NAME_MAX - 1)}…`
+function short(name: string, max: number): string {
+  return name.length <= max ? name : `${name.slice(0, max - 1)}…`
 }
 
 /** To be pasted into a shell: what stands between the quotes is taken as it is. */

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { pbkdf2Sync } from 'node:crypto'
 import { readFile, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
@@ -117,6 +118,23 @@ test('a changed password file: the new password lets in, the old one is out, and
     (await tryConnect(t, rig.port, { clientId: 'al', username: 'al', password })).returnCode
   assert.deepEqual([await code('old'), await code('new')], [4, 0])
   assert.equal(rig.listener.counters().ended.revoked, 1)
+})
+
+test('who is let in by a password that is taken away at that moment does not come in', async (t) => {
+  const file = await passwordFile(t, { al: 'old' })
+  const rig = await listenStill(t, { auth: { passwordFile: file, deviceFrom: 'username' } })
+  const iterations = 1_000_000
+  const salt = Buffer.from('0123456789ab')
+  const hash = pbkdf2Sync('slow', salt, iterations, 64, 'sha512').toString('base64')
+  await writeFile(file, `al:$7$${iterations}$${salt.toString('base64')}$${hash}\n`)
+  assert.equal((await rig.listener.rereadPasswords())?.fault, undefined)
+  const coming = tryConnect(t, rig.port, { clientId: 'al', username: 'al', password: 'slow' })
+  // The hash takes a good part of a second: the file is changed and read again before it is done.
+  await until(() => rig.listener.state().connections === 0)
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  await writeFile(file, '')
+  assert.deepEqual((await rig.listener.rereadPasswords())?.users, 0)
+  assert.equal((await coming).returnCode, 4)
 })
 
 test('a broken or missing password file keeps the old one in force, with one line that says why', async (t) => {

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { parsePasswordFile, PasswordVerifier } from '../../adapters/mqtt/passwords.ts'
+import { hashPassword, parsePasswordFile, PasswordVerifier, withPassword } from '../../adapters/mqtt/passwords.ts'
 
 function line(user: string, password: string, iterations?: number): string {
   const salt = Buffer.from('0123456789ab')
@@ -89,4 +89,16 @@ test('at most two passwords are hashed at once, and all of a storm are answered 
     answers.map((hash) => hash !== undefined),
     Array.from({ length: 40 }, (_, i) => i % 2 === 0),
   )
+})
+
+test('our own hashes verify here and by their users only; lines of others stay as they are', async () => {
+  const before = `# line 3\n${line('al', 'x', 5)}\n`
+  const both = withPassword(before, 'bo', await hashPassword('größe:$7$'))
+  assert.ok(both.startsWith(before))
+  const verifier = new PasswordVerifier(() => 0)
+  const users = parsePasswordFile(Buffer.from(both))
+  assert.notEqual(await verifier.verify(users, 'bo', Buffer.from('größe:$7$')), undefined)
+  assert.equal(await verifier.verify(users, 'al', Buffer.from('größe:$7$')), undefined)
+  assert.equal(withPassword(both, 'bo', undefined), before)
+  assert.equal(withPassword(before, 'al', '$7$x'), '# line 3\nal:$7$x\n')
 })

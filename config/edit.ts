@@ -47,7 +47,7 @@ function isScalarValue(value: Json): boolean {
 
 /** Nothing of an answer is a reference to a variable. */
 function literal(value: Json): Json {
-  if (typeof value === 'string') return value.replaceAll('${', '$${')
+  if (typeof value === 'string') return value.replaceAll('${', () => '$${')
   if (Array.isArray(value)) return value.map(literal)
   return isObject(value) ? objectOf(Object.entries(value).map(([key, item]) => [key, literal(item)])) : value
 }

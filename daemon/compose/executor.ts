@@ -17,6 +17,9 @@ import { EXECUTED, type Installation } from '../patch/executor/ports.ts'
 import type { Log } from '../ports.ts'
 import { trustOf } from './trust.ts'
 
+/** Of the daemon's unit: paths in the configuration may lie there, and the board's serial does (systemd.exec(5)). */
+const CREDENTIALS = '/run/credentials/edge-gateway.service'
+
 export interface ExecutorOptions {
   readonly configPath: string
   /** Where it remembers; only root writes there. */
@@ -76,7 +79,8 @@ function installationOf({ patches, buffer, gateway }: Settings, units: SystemdUn
 /** From the files alone: layers and overrides lie with the daemon. Its own folders are not the daemon's. */
 function settingsOf(path: string): Settings {
   const host = thisHost()
-  const environment = { ...host.environment, STATE_DIRECTORY: undefined, RUNTIME_DIRECTORY: undefined }
+  const daemons = { STATE_DIRECTORY: undefined, RUNTIME_DIRECTORY: undefined, CREDENTIALS_DIRECTORY: CREDENTIALS }
+  const environment = { ...host.environment, ...daemons }
   try {
     return loadConfig(path, [], { ...host, environment }).settings
   } catch (error) {

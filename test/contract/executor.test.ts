@@ -37,9 +37,9 @@ interface Answer {
 }
 
 /** What a daemon that was taken over may send. */
-function ask(rig: ExecutorRig, path: string, body: Uint8Array = new Uint8Array(), method = 'POST'): Promise<Answer> {
+function ask(rig: ExecutorRig, path: string, body: Uint8Array = new Uint8Array(), method = 'POST', signal = never): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const asked = request({ socketPath: rig.socket, path, method, agent: false }, (response) => {
+    const asked = request({ socketPath: rig.socket, path, method, agent: false, signal }, (response) => {
       let text = ''
       response.setEncoding('utf8').on('data', (chunk: string) => void (text += chunk))
       response.on('end', () => resolve(JSON.parse(text) as Answer)).on('error', reject)
@@ -137,11 +137,27 @@ test('an effect is not begun after its time, and is cut off at its end', async (
   // Who asks and goes away takes its step along.
   const gone = new AbortController()
   const plan = { executor: true, digest: slow.digest, files: {} } as const
-  const asked = rig.remote.verify(plan, gone.signal).catch(() => undefined)
+  const begun = rig.calls().length
+  const asked = ask(rig, `/${slow.digest}/steps/pre`, undefined, 'POST', gone.signal).catch(() => undefined)
+  await until('the hook runs', () => sleepers(rig.root) > 0, 20_000)
   gone.abort()
   await asked
   assert.equal(await rig.remote.isFlipped(plan), false)
+  assert.deepEqual([sleepers(rig.root), rig.calls().length], [0, begun])
 })
+
+/** Programs that a hook of the root started. */
+function sleepers(root: string): number {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  const of = (pid: string): string => {
+    try {
+      return readFileSync(`/proc/${pid}/environ`, 'utf8')
+    } catch {
+      return '' // it has ended
+    }
+  }
+  return pids.filter((pid) => of(pid).includes(`EDGE_ROOT=${root}\0`)).length
+}
 
 test('no way leads below the floor that it keeps itself, also after a restart of it', async () => {
   const rig = await executorRig(scope)

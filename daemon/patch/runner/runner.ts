@@ -72,7 +72,7 @@ export class Runner {
     } catch (error) {
       if (kindOf(error) === 'fatal' || kindOf(error) === undefined) throw error
       // A fault of the patch itself must be told as its failure, and counted: `apply` does both.
-      return kindOf(error) === 'rejected' ? undefined : messageOf(error)
+      return kindOf(error) === 'rejected' ? undefined : withRemedy(error)
     }
     return this.#unwell(accepted, signal)
   }
@@ -212,7 +212,13 @@ function refusalOf(error: unknown, tries: number): Cause | undefined {
   const kind = kindOf(error)
   if (kind === undefined || kind === 'fatal') throw error
   if (kind === 'transient' && tries < TRIES_MAX) return undefined
-  return { state: kind === 'rejected' ? 'failed' : 'interrupted', reason: `prepare: ${messageOf(error)}` }
+  return { state: kind === 'rejected' ? 'failed' : 'interrupted', reason: `prepare: ${withRemedy(error)}` }
+}
+
+/** A person reads it where nothing else of the error is told. */
+function withRemedy(error: unknown): string {
+  const remedy = error instanceof GatewayError ? error.remedy : undefined
+  return remedy === undefined ? messageOf(error) : `${messageOf(error)}; ${remedy}`
 }
 
 const FRESH = { phase: 'begin', tries: 0, cause: null, paused: false, broken: false } as const

@@ -116,7 +116,7 @@ describe('the page', () => {
   })
 
   test('a name, a payload and a log line that are markup show as text, and a payload only when asked for', limit, async () => {
-    const tab = await open('devices')
+    const tab = await open('devices', { viewport: { width: 360, height: 740 } })
     const { page } = tab
     await page.getByLabel('Search').fill('<IMG')
     await page.getByRole('cell', { name: HOSTILE }).waitFor()
@@ -125,6 +125,8 @@ describe('the page', () => {
     assert.equal(await page.getByText('alert(document.cookie)').count(), 0)
     await page.getByRole('button', { name: 'Show the message' }).click()
     await page.getByText(`${MARKUP}\\u202e`).waitFor()
+    assert.equal(await page.evaluate('document.documentElement.scrollWidth'), 360)
+    assert.deepEqual(await faultsOf(page), [])
     await page.goto(`${url}#log`)
     await page.getByText(`elsewhere/${HOSTILE}`).first().waitFor()
     assert.equal(await page.locator('#view img, #view script').count(), 0)

@@ -112,7 +112,7 @@ function gaugeOf() {
     bar.style.width = `${(part * 100).toFixed(1)}%`
     element.dataset.tone = part > 0.9 || blockedReason ? 'bad' : part > 0.6 ? 'wait' : 'ok'
     element.setAttribute('aria-valuenow', (part * 100).toFixed(0))
-    const next = blockedReason ?? (fullInSeconds === undefined ? 'it does not grow' : `full in ${span(fullInSeconds)}`)
+    const next = blockedReason ? 'it takes no more' : fullInSeconds === undefined ? 'it does not grow' : `full in ${span(fullInSeconds)}`
     element.setAttribute('aria-valuetext', `${size(usedBytes)} of ${size(maxBytes)}, ${next}`)
     say(words, `${size(usedBytes)} of ${size(maxBytes)} used · ${next} · ${size(freeDiskBytes)} free on the disk`)
   }

@@ -1,12 +1,14 @@
 /** The gateway as a technician installs it: the package, in a Debian with its own systemd, on a disk of its own. */
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, readlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import type { StatusDocument } from '../../daemon/status.ts'
 import type { LedgerDocument } from '../../daemon/cli/ledger-view.ts'
 import { bootDebian, type Debian, type ServiceScope } from '../services/index.ts'
 
+const run = promisify(execFile)
 const PACKAGER = fileURLToPath(new URL('../../systemd/package/main.ts', import.meta.url))
 const ARCHITECTURE = process.arch === 'arm64' ? 'arm64' : 'amd64'
 
@@ -104,10 +106,10 @@ function isInside(pid: string, inner: string, machine: number): boolean {
   }
 }
 
-/** Installs the package with this configuration; resolves when dpkg has ended, and then the service is active. */
-export async function install(scope: ServiceScope, config: string, stateDisk?: LoopDisk): Promise<Installed> {
+/** Installs the package of the folder `deb` with this configuration; resolves when dpkg has ended, and then the service is active. */
+export async function install(scope: ServiceScope, deb: string, config: string, stateDisk?: LoopDisk): Promise<Installed> {
   const binds = stateDisk === undefined ? {} : { binds: { [stateDisk.path]: '/var/lib/edge-gateway' } }
-  const machine = await bootDebian(scope, { readOnlyBinds: { [buildDeb(scope)]: '/mnt' }, ...binds })
+  const machine = await bootDebian(scope, { readOnlyBinds: { [deb]: '/mnt' }, ...binds })
   await machine.write('/etc/edge-gateway/config.yaml', config)
   await machine.must(['sh', '-c', 'dpkg --force-unsafe-io --force-confold -i /mnt/*.deb'])
   return new Installed(machine)

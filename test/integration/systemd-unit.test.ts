@@ -6,7 +6,7 @@ import { before, describe, test } from 'node:test'
 import { stringify } from 'yaml'
 import { PATTERN, assertExact, until } from '../fleet/box.ts'
 import { Fleet } from '../fleet/fleet.ts'
-import { install, mountLoopDisk, type Installed, type LoopDisk } from '../fleet/installed.ts'
+import { buildDeb, install, mountLoopDisk, type Installed, type LoopDisk } from '../fleet/installed.ts'
 import { judge } from '../fleet/judge.ts'
 import { readBack } from '../fleet/read-back.ts'
 import { setUpTopics } from '../fleet/setup.ts'
@@ -27,7 +27,8 @@ describe('the unit', { concurrency: 1 }, () => {
   let config: string
 
   before(async () => {
-    kafka = await scope.kafka()
+    const [broker, deb] = await Promise.all([scope.kafka(), buildDeb(scope)])
+    kafka = broker
     disk = mountLoopDisk(scope, 96)
     const port = await freePort()
     const listen = { lan: { url: `mqtt://127.0.0.1:${port}`, auth: 'none' } }
@@ -41,7 +42,7 @@ describe('the unit', { concurrency: 1 }, () => {
     const file = join(scope.folder(), 'config.yaml')
     writeFileSync(file, config)
     await setUpTopics(file, 2)
-    box = await install(scope, config, disk)
+    box = await install(scope, deb, config, disk)
     await box.machine.write('/etc/systemd/system/edge-gateway.service.d/test.conf', DROP_IN)
     await box.machine.must(['systemctl', 'daemon-reload'])
     const payloadOf = (device: string, sequence: number): Buffer => Buffer.from(`${device} ${sequence} ${'pump '.repeat(sequence % 20)}`)

@@ -1,5 +1,6 @@
 import { chmodSync, rmSync } from 'node:fs'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { setImmediate as turn } from 'node:timers/promises'
 import { GatewayError } from '../../daemon/errors.ts'
 import type { Log } from '../../daemon/ports.ts'
 import { BEAT_MS, ENVELOPE_BYTES_MAX, failureOf, SILENCE_MS } from './wire.ts'
@@ -87,6 +88,8 @@ export class ExecutorServer {
     this.#turn = over.promise
     try {
       await before
+      // After a standstill the request and the news that its sender has gone come at once.
+      await turn()
       gone.signal.throwIfAborted()
       response.end(JSON.stringify((await this.#answer(request, gone.signal)) ?? {}))
     } catch (error) {

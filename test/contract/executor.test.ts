@@ -275,8 +275,8 @@ test('an executor that is not there is a wait with a remedy', async () => {
 })
 
 test('it ends by itself when nobody asks, and not while somebody does', async () => {
-  const rig = await executorRig(scope, { idleMs: 1_500 })
-  const hooks = { pre: { command: ['/bin/sleep', '2'], timeoutMs: 5_000 } }
+  const rig = await executorRig(scope, { idleMs: 800 })
+  const hooks = { pre: { command: ['/bin/sleep', '1'], timeoutMs: 5_000 } }
   await forward(rig.kind, await signed('p', { hooks }), 'pre')
   assert.equal(rig.program.isOver, false)
   await until('it has gone', () => rig.program.isOver, 20_000)

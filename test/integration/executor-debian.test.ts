@@ -142,6 +142,23 @@ test('a patch restarts a real unit in a root of its owner, and a bad one is take
   assert.equal((await killed).state, 'completed', told(await killed))
   assert.equal(await shell('cat /opt/app/current/began; ls -A /opt/app'), 'x\nx\ncurrent\nreleases')
 
+  // The daemon is killed there: its next life finishes the patch or takes it back, and the executor has left nothing.
+  const halved = rollout.run('v6', 'exec sleep infinity', { hooks: { post: { ...post, timeout: '20s' } } })
+  await until(
+    'the hook has begun',
+    async () => (await box.run(['sh', '-c', 'test -e /opt/app/current/began && grep -q v6 /opt/app/current/version'])).code === 0,
+  )
+  await box.must(['systemctl', 'kill', '-s', 'KILL', 'edge-gateway.service'])
+  const { state } = await halved
+  assert.ok(['completed', 'interrupted'].includes(state), told(await halved))
+  assert.equal(await shell('cat /opt/app/current/version; ls -A /opt/app'), `${state === 'completed' ? 'v6' : 'v5'}current\nreleases`)
+  assert.equal(await shell('systemctl is-active app'), 'active')
+  t.diagnostic(
+    await shell(
+      'grep -h -E "VmRSS|VmHWM" /proc/$(systemctl show -P MainPID edge-gateway-executor)/status | tr "\\n" " "; systemctl show -P CPUUsageNSec edge-gateway-executor',
+    ),
+  )
+
   // The daemon itself can do none of it, and nobody else reaches the socket.
   assert.notEqual((await box.run(['runuser', '-u', 'edge-gateway', '--', 'touch', '/opt/app/x'])).code, 0)
   assert.equal(await shell('stat -c "%U %G %a" /run/edge-gateway-executor.sock'), 'edge-gateway root 600')

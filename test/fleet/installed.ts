@@ -13,11 +13,9 @@ const PACKAGER = fileURLToPath(new URL('../../systemd/package/main.ts', import.m
 const ARCHITECTURE = process.arch === 'arm64' ? 'arm64' : 'amd64'
 
 /** Builds the package for this machine, quickly; returns its folder. */
-export function buildDeb(scope: ServiceScope): string {
+export async function buildDeb(scope: ServiceScope): Promise<string> {
   const out = scope.folder()
-  execFileSync(process.execPath, [PACKAGER, '--arch', ARCHITECTURE, '--level', '0', '--out', out], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  })
+  await run(process.execPath, [PACKAGER, '--arch', ARCHITECTURE, '--level', '0', '--out', out])
   return out
 }
 

@@ -1,5 +1,6 @@
 /** Export and import with a real Kafka: messages leave on a medium, and another box delivers them, each once. */
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { appendFileSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
@@ -9,6 +10,7 @@ import { judge } from '../fleet/judge.ts'
 import { serviceScope } from '../services/index.ts'
 import type { KafkaService } from '../services/index.ts'
 import { KafkaBox } from './kafka-box.ts'
+import { configureTopic } from './kafka-cluster.ts'
 
 const scope = serviceScope()
 let kafka: KafkaService
@@ -110,6 +112,31 @@ describe('messages leave on a medium', { concurrency: true }, () => {
     await origin.reconfigure({ kafka: { brokers: [kafka.endpoint] } })
     await delivered(origin)
     await origin.drained()
+    await assertExact(origin)
+  })
+
+  test('what Kafka refuses of an import waits for a person, and is tried again or dropped', async () => {
+    const origin = await cutOff('refused')
+    origin.publish('a', 10)
+    origin.publish('big', 2, () => randomBytes(40_000))
+    await origin.acknowledged()
+    const file = await exported(origin)
+    await configureTopic(kafka, origin.topic, { 'max.message.bytes': '20000' })
+    await courier.edgectl(['import', file])
+    const letters = async (count: number): Promise<ImportFigures> =>
+      until('the dead letters are told', async () =>
+        (await importsOf(courier)).find(({ gateway, deadLetters }) => gateway === 'refused' && deadLetters === count),
+      )
+    const { id } = await letters(2)
+    assert.match(await courier.edgectl(['imports']), /edgectl imports retry ID/)
+    assert.match(await courier.edgectl(['imports', 'retry', id]), /2 messages are sent again/)
+    await letters(2)
+    await courier.gateway.end('SIGKILL')
+    await courier.gateway.start()
+    await letters(2)
+    await configureTopic(kafka, origin.topic, { 'max.message.bytes': '1000000' })
+    await courier.edgectl(['imports', 'retry', id])
+    await until('nothing is left of it', async () => (await importsOf(courier)).every(({ gateway }) => gateway !== 'refused'))
     await assertExact(origin)
   })
 

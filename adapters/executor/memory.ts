@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { GatewayError, messageOf } from '../../daemon/errors.ts'
 import type { Json, Memory, MemoryChanges } from '../../daemon/patch/memory.ts'
@@ -56,7 +56,7 @@ export class FileMemory implements Memory {
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
     const fd = openSync(`${this.#path}.new`, 'w', 0o600)
     try {
-      writeSync(fd, text)
+      writeFileSync(fd, text)
       fsyncSync(fd)
     } finally {
       closeSync(fd)

@@ -55,8 +55,8 @@ async function mortal(): Promise<{ readonly rig: ExecutorRig; readonly killFile:
   const program = await patchedProgram(dir, [
     {
       file: EXECUTOR,
-      from: "import { GatewayError } from '../../errors.ts'\n",
-      to: "import { GatewayError } from '../../errors.ts'\nimport { passMoment } from './moment.js'\n",
+      from: "import { GatewayError, kindOf } from '../../errors.ts'\n",
+      to: "import { GatewayError, kindOf } from '../../errors.ts'\nimport { passMoment } from './moment.js'\n",
     },
     { file: 'adapters/host/units.ts', from: "'/usr/bin/systemctl'", to: "process.env['SYSTEMCTL'] ?? ''" },
     ...calls,

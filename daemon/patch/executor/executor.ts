@@ -4,7 +4,7 @@
  * Each step may be called again after a crash of either side. One at a time: the caller sees to that.
  */
 import type { Clock } from '../../clock.ts'
-import { GatewayError } from '../../errors.ts'
+import { GatewayError, kindOf } from '../../errors.ts'
 import type { Log } from '../../ports.ts'
 import type { FilesPatch } from '../document.ts'
 import type { Accepted } from '../kinds.ts'
@@ -118,8 +118,19 @@ export class Executor {
         return undefined
       case 'discard':
         await installation.discard(plan)
-        if (entry.phase !== 'prepared') await ledger.note(entry, { phase: 'discarded', isBuilt: false, isReady: false })
+        if (entry.phase !== 'prepared') await this.#noteDiscarded(entry)
         return undefined
+    }
+  }
+
+  /** A full disk must not hold up the way back; what is still noted as begun can be begun anew. */
+  async #noteDiscarded(entry: Entry): Promise<void> {
+    const { ledger, log } = this.#parts
+    try {
+      await ledger.note(entry, { phase: 'discarded', isBuilt: false, isReady: false })
+    } catch (error) {
+      if (kindOf(error) !== 'saturated') throw error
+      log.warn({ patch: entry.patch, err: error }, 'that a patch was taken back could not be noted')
     }
   }
 

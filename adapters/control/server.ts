@@ -8,7 +8,6 @@ import { bodyOf, send, sendPieces } from './answer.ts'
 
 /** An `import` of it would also load Node's HTTP/2 and its fetch, which nobody needs here: 5 MB. */
 const { createServer } = process.getBuiltinModule('node:http')
-const { createServer: createSecureServer } = process.getBuiltinModule('node:https')
 
 /** Where an HTTP endpoint listens: a unix socket (mode 0660) or a TCP address. */
 export type Listen = { readonly socketPath: string } | { readonly host: string; readonly port: number }
@@ -78,7 +77,9 @@ export class HttpEndpoint implements Component {
     const server =
       tls === undefined
         ? createServer(options, answer)
-        : createSecureServer({ ...options, ...tls.value, minVersion: 'TLSv1.2', handshakeTimeout: 5_000 }, answer)
+        : process
+            .getBuiltinModule('node:https')
+            .createServer({ ...options, ...tls.value, minVersion: 'TLSv1.2', handshakeTimeout: 5_000 }, answer)
     if ('setSecureContext' in server) tls?.onChange((value) => server.setSecureContext({ ...value, minVersion: 'TLSv1.2' }))
     server.maxConnections = connectionsMax
     server.on('connection', (socket: Socket) => this.#admit(socket))

@@ -3,7 +3,7 @@ import { look } from './ask.js'
 import { chip, el, plain, table } from './dom.js'
 import { count, rate, span } from './words.js'
 
-const LIMIT = 50
+const LIMIT = 25
 const TONES = { online: 'ok', offline: 'idle', silent: 'bad', unknown: 'wait' }
 const COLUMNS = [
   { title: 'Device', wide: true },

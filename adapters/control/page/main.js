@@ -107,8 +107,11 @@ function choose() {
   current?.close?.()
   current = { id: wanted.id, ...wanted.open() }
   for (const [id, link] of links) {
-    if (id === wanted.id) link.setAttribute('aria-current', 'page')
-    else link.removeAttribute('aria-current')
+    if (id === wanted.id) {
+      link.setAttribute('aria-current', 'page')
+      // On a phone the bar is longer than the screen.
+      part('tabs').scrollLeft = link.offsetLeft - part('tabs').offsetLeft - 40
+    } else link.removeAttribute('aria-current')
   }
   part('view').replaceChildren(...current.elements)
   if (box.status !== undefined) current.refresh?.('hello')

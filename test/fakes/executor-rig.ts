@@ -144,8 +144,15 @@ export async function executorRig(scope: ServiceScope, options: ExecutorRigOptio
     ...{ socketPath: socket, downloads, folder: at('incoming'), reserveBytes: 0, clock: new SystemClock() },
     limitMs: (step, files) => local.limitMs(step, files as unknown as FilesPlan),
   })
-  await until('the executor listens', () => readFileSync('/proc/net/unix', 'utf8').includes(socket), 20_000)
+  await until('the executor listens', () => isListening(socket), 20_000)
   return { kind: signing(remote), remote, root, control, socket, stateDir, configFile, calls: systemctl.calls, program, configure }
+}
+
+/** Bound, and listening as well: `__SO_ACCEPTCON` in its flags (proc_net(5)). */
+function isListening(socket: string): boolean {
+  return readFileSync('/proc/net/unix', 'utf8')
+    .split('\n')
+    .some((line) => line.endsWith(socket) && line.includes(' 00010000 '))
 }
 
 /** Signs what it is given, and shows the executor's plan as one of FilesKind. */

@@ -50,7 +50,8 @@ const ACTIONS = [
 const HELP = `
 Name the first file; further parts (NAME.2.ndjson…) are found beside it. Each message reaches Kafka once, under the
 name of the box that it came from, also when the file is imported twice, on two boxes, or on the box itself. If that
-box is online, the two take turns at Kafka until the import is delivered.
+box is online, the two take turns at Kafka until the import is delivered. Older messages from a stick can reach Kafka
+after newer ones that their box has delivered itself: sort by the header ts where that matters.
 
 Kafka must allow this box what it allows the other one:  edgectl kafka setup --print --import-for GATEWAY
 

@@ -5,15 +5,14 @@ import type { Check } from '../doctor/check.ts'
 export function pageDoctor(examine: () => AsyncIterable<Check>): () => AsyncIterable<string> | undefined {
   let runs = false
   const told = async function* (): AsyncGenerator<string, void, undefined> {
+    // Here, since a stream that nobody takes never starts, and so never ends.
+    if (runs) return
+    runs = true
     try {
       for await (const check of examine()) yield `${JSON.stringify(check)}\n`
     } finally {
       runs = false
     }
   }
-  return () => {
-    if (runs) return undefined
-    runs = true
-    return told()
-  }
+  return () => (runs ? undefined : told())
 }

@@ -3,7 +3,7 @@
 export const STEP_MS = 3_000
 const POINTS_MAX = 300
 
-/** Rates per second; `null` where nothing is known. */
+/** Of one moment; rates per second. */
 export interface Point {
   readonly atMs: number
   readonly in: number

@@ -74,12 +74,10 @@ export const patchesSchema = z.strictObject({
     .prefault({})
     .meta({ description: 'Folders of software that patches of kind files may change, by name.' }),
   units: listOf(unitName, 0, 64).prefault([]).meta({ description: 'systemd units that patches may stop and start.' }),
-  executor: executorSocket
-    .prefault('auto')
-    .meta({
-      description:
-        'Who changes roots: the small root program behind this socket; auto is the usual one where it is installed; off: the gateway itself.',
-    }),
+  executor: executorSocket.prefault('auto').meta({
+    description:
+      'Who changes roots: the small root program behind this socket; auto is the usual one where it is installed; off: the gateway itself.',
+  }),
   hookUser: text(/^[a-z_][a-z0-9_-]{0,31}$/, 'write the name of a user of this box, for example app')
     .optional()
     .meta({ description: "Whom the executor runs hooks as. Default: the root's owner or the patch's, but never root.", example: 'app' }),

@@ -99,7 +99,12 @@ export function sourcePlans(settings: Settings, parts: SourceParts): readonly So
   ]
 }
 
-function listenerPlan(name: string, listener: ListenerSettings, all: Settings, { outbox: exchanges, clock, log, devices: links }: SourceParts): SourcePlan {
+function listenerPlan(
+  name: string,
+  listener: ListenerSettings,
+  all: Settings,
+  { outbox: exchanges, clock, log, devices: links }: SourceParts,
+): SourcePlan {
   const settings = listenSettings(listener, all)
   return {
     kind: 'listen',

@@ -247,7 +247,8 @@ test('delay is paid in each direction', async (t) => {
   const started = performance.now()
   await roundTrip(one, 'x')
   const spent = performance.now() - started
-  assert.ok(spent >= 98, `${spent} ms is less than two delays`)
+  // A timer may come a little early; one delay alone would be about 50 ms.
+  assert.ok(spent > 75, `${spent} ms is no more than one delay`)
 })
 
 test('delay does not add up: many pieces under way arrive before three round trips are over', async (t) => {

@@ -191,8 +191,12 @@ function oldestAge(snapshot: Snapshot): number | undefined {
   return oldest.length === 0 ? undefined : age(Math.min(...oldest), snapshot.wallMs)
 }
 
+/** What leaves within this time is the relay's breath, and not growth. */
+const FRESH_SECONDS = 60
+
 /** `undefined` unless the buffer grows. */
 function fullIn(snapshot: Snapshot): number | undefined {
+  if (snapshot.relay.reason === undefined && (oldestAge(snapshot) ?? 0) < FRESH_SECONDS) return undefined
   const growth = snapshot.rates.growthBytesPerSecond
   const room = snapshot.outbox.maxBytes - snapshot.outbox.usedBytes
   return growth < 1 ? undefined : Math.max(0, Math.round(room / growth))

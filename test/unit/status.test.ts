@@ -7,7 +7,7 @@ import { printable, size, table } from '../../daemon/cli/text.ts'
 import { metricsOf } from '../../daemon/metrics.ts'
 import type { LedgerTotals } from '../../daemon/ports.ts'
 import { statusDocument } from '../../daemon/status.ts'
-import { NOW_MS, outboxState, snapshot, sourceState } from '../fakes/snapshot.ts'
+import { NOW_MS, outboxState, relayStatus, snapshot, sourceState } from '../fakes/snapshot.ts'
 
 describe('the status document', () => {
   it('has what a program needs, under a schema number', () => {
@@ -18,11 +18,15 @@ describe('the status document', () => {
     assert.ok(!('startedMs' in document))
   })
 
-  it('says when the buffer will be full only while it grows', () => {
+  it('says when the buffer will be full only while it grows and does not drain', () => {
     const rates = { inPerSecond: 0, outPerSecond: 0, shedPerSecond: 0, growthBytesPerSecond: 1_000 }
-    const outbox = outboxState({ usedBytes: 1_000_000, maxBytes: 2_000_000 })
-    assert.equal(statusDocument(snapshot({ outbox, rates })).buffer.fullInSeconds, 1_000)
-    assert.equal(statusDocument(snapshot({ outbox, rates: { ...rates, growthBytesPerSecond: 0 } })).buffer.fullInSeconds, undefined)
+    const waiting = (ageMs: number) =>
+      outboxState({ usedBytes: 1_000_000, maxBytes: 2_000_000 }, { normal: { messages: 1, oldestMs: NOW_MS - ageMs } })
+    const fullIn = (change: Parameters<typeof snapshot>[0]) => statusDocument(snapshot({ rates, ...change })).buffer.fullInSeconds
+    assert.equal(fullIn({ outbox: waiting(65_000) }), 1_000)
+    assert.equal(fullIn({ outbox: waiting(5_000), relay: relayStatus({ reason: 'Kafka is away' }) }), 1_000)
+    assert.equal(fullIn({ outbox: waiting(5_000) }), undefined)
+    assert.equal(fullIn({ outbox: waiting(65_000), rates: { ...rates, growthBytesPerSecond: 0 } }), undefined)
   })
 
   it('leads with the verdict, and fits one screen', () => {

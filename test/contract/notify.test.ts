@@ -1,10 +1,10 @@
 /** The socket of sd_notify(3): with real datagram sockets, by path and by abstract name, and with none. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { test, type TestContext } from 'node:test'
 import { bytesMoved, NotifySocket } from '../../adapters/systemd/notify.ts'
 import { serviceState } from '../../daemon/compose/service.ts'
@@ -22,9 +22,11 @@ print(repr(s.recv(65536).decode()), flush=True)
 async function received(t: TestContext, address: string, send: () => unknown): Promise<string> {
   const receiver = spawn('python3', ['-c', RECEIVER, address], { stdio: ['ignore', 'pipe', 'inherit'] })
   t.after(() => receiver.kill('SIGKILL'))
-  await once(receiver.stdout, 'data')
-  const [datagram] = await Promise.all([once(receiver.stdout, 'data'), send()])
-  return String(datagram[0]).trim()
+  // By lines: Python may write a text and its end apart.
+  const lines = createInterface({ input: receiver.stdout })[Symbol.asyncIterator]()
+  assert.equal((await lines.next()).value, 'bound')
+  const [datagram] = await Promise.all([lines.next(), send()])
+  return String(datagram.value)
 }
 
 function folder(t: TestContext): string {

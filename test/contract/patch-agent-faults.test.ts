@@ -308,7 +308,7 @@ describe('a box among others', { timeout: 120_000 }, () => {
       led.etcd.close()
     })
     const stages = [{ size: { fraction: 1 }, bakeMs: 0, minDone: 0.5 }]
-    await fleet.push(patch('one', { rollout: plan({ stages, maxFailures: 1, concurrency: { scope: 'plant', slots: 2 } }) }))
+    await fleet.push(patch('one', { rollout: plan({ stages, maxFailures: 0, concurrency: { scope: 'plant', slots: 2 } }) }))
     const state = async (): Promise<RolloutState | undefined> => (await fleet.get(keys.rolloutState('one'))) as RolloutState | undefined
     await boxes[0]?.until('the rollout is paused', async () => (await state())?.phase === 'paused')
     assert.equal((await state())?.pausedBy, 'failures')

@@ -69,15 +69,19 @@ describe('a box whose etcd was restored', { timeout: 120_000 }, () => {
     const { fleet, box, open, backup, back } = await rig()
     await box.until('it is met', () => box.agent.state().belonging.kind === 'ours')
     const one = patch('one')
-    await open(one)
-    await backup()
+    // A backup that knows the turn would be no other history.
+    const saved = Promise.withResolvers<void>()
     let held = 0
     box.kind.fault = async (call, signal) => {
+      if (call === 'prepare') await saved.promise
       if (call !== 'build' || held++ > 0) return
       await back()
       if (!signal?.aborted) await new Promise((resolve) => signal?.addEventListener('abort', resolve, { once: true }))
       signal?.throwIfAborted()
     }
+    await open(one)
+    await backup()
+    saved.resolve()
     await box.until('taken back', () => held === 1 && box.memory.get('journal/run') === undefined)
     assert.equal(box.kind.box.running, 'old')
     assert.ok(!box.kind.box.calls.includes('flip'))

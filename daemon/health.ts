@@ -2,6 +2,7 @@
  * The verdict: one word and one line that say whether the box does its job. It follows progress through the
  * pipeline, never the event loop (G11). Waiting for a named outside cause is not a hang.
  */
+import type { ConfigurationFigures } from './status.ts'
 import { LANES, type Lane, type OutboxState, type SourceState } from './ports.ts'
 
 export type VerdictState = 'ok' | 'starting' | 'buffering' | 'blocked' | 'degraded' | 'stuck' | 'stopping'
@@ -50,6 +51,8 @@ export interface VerdictInput {
   readonly dropped: number
   /** Layers of the configuration that are not valid here; they stand in the status with the reasons. */
   readonly layersLeftOut?: readonly string[]
+  /** The page or the metrics, whose port is taken. */
+  readonly partsWaiting?: NonNullable<ConfigurationFigures['waiting']>
   /** What a person must mend in the patch path; messages flow all the same. */
   readonly patchTrouble?: Verdict | undefined
 }
@@ -182,13 +185,26 @@ function laneWaits({ outbox, relay }: VerdictInput): Verdict | undefined {
 function degraded(input: VerdictInput): Verdict | undefined {
   const down = input.sources.filter((source) => source.state !== 'up')
   const first = down[0]
-  if (first === undefined) return layerLeftOut(input.layersLeftOut ?? [])
+  if (first === undefined) return partWaits(input) ?? layerLeftOut(input.layersLeftOut ?? [])
   const rest = down.length > 1 ? `, and ${down.length - 1} more` : ''
   return {
     state: 'degraded',
     line: `mqtt.${first.kind}.${first.name} is ${first.state}: ${first.reason ?? 'no reason known'}${rest}`,
     reason: first.reason ?? first.state,
     sinceMs: first.sinceMs,
+  }
+}
+
+function partWaits({ partsWaiting: [first, ...others] = [] }: VerdictInput): Verdict | undefined {
+  if (first === undefined) return undefined
+  const { name, reason, remedy, sinceMs } = first
+  const rest = others.map((one) => `, nor ${one.name}`).join('')
+  return {
+    state: 'degraded',
+    line: `${name} is not there${rest}: ${reason}; messages flow`,
+    reason,
+    ...(remedy === undefined ? {} : { remedy }),
+    sinceMs,
   }
 }
 
@@ -204,7 +220,8 @@ function layerLeftOut(labels: readonly string[]): Verdict | undefined {
 
 function flowing(input: VerdictInput): Verdict {
   const waitingMessages = backlog(input.outbox)
-  const line = waitingMessages === 0 ? 'all delivered' : `forwarding, ${waitingMessages} messages buffered`
+  const line =
+    waitingMessages === 0 ? 'all delivered' : `forwarding, ${waitingMessages} ${waitingMessages === 1 ? 'message' : 'messages'} buffered`
   return { state: 'ok', line }
 }
 

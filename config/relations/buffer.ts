@@ -25,7 +25,7 @@ function* fitsTheDisk(buffer: Config['buffer'], diskBytes: number | undefined): 
   if (buffer.minFreeBytes >= diskBytes) {
     yield wrong(
       ['buffer', 'minFreeBytes'],
-      `the disk has only ${approximate(diskBytes)}, so that the buffer could never take anything; write much less`,
+      `the disk has only ${approximate(diskBytes)}, so that the buffer could never take anything; write at most ${approximate(diskBytes / 10)}`,
     )
   } else if (maxBytes !== 'auto' && maxBytes + buffer.minFreeBytes > diskBytes) {
     yield wrong(

@@ -62,10 +62,16 @@ export function devicesView(document: DevicesDocument): string {
     lines.push(
       `  more devices than presence.maxDevices (${count(document.maxDevices)}): ${count(evicted)} forgotten, ${count(untracked)} messages of others not followed`,
     )
-  lines.push('', devices.length === 0 ? 'no such device' : rows(devices))
+  lines.push('', devices.length === 0 ? nobody(counts) : rows(devices))
   if (matched > devices.length)
     lines.push('', `${count(devices.length)} of ${count(matched)}${next === undefined ? '' : `; the next: --after ${shellQuoted(next)}`}`)
   return lines.join('\n')
+}
+
+/** Nothing was found, or there is nothing to find yet. */
+function nobody({ online, silent, offline, unknown }: DevicesDocument['counts']): string {
+  if (online + silent + offline + unknown > 0) return 'no such device'
+  return 'no device has sent anything yet; `edgectl why device ID` says whether one was turned away'
 }
 
 /** On a phone the id is shortened, and the last column is left out: `edgectl devices ID` has it all. */

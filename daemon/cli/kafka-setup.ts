@@ -66,7 +66,10 @@ async function create(program: Command, settings: Settings, plan: KafkaPlan, pri
     principal === undefined
       ? 'no principal is known, so no rights were given; name one with --principal where Kafka checks them'
       : `rights given to ${principal}`
-  show(program, { schema: 1, topics, principal }, `${view(topics)}\n${rights}`)
+  const soon = topics.some(({ outcome }) => outcome === 'created')
+    ? '\na daemon that waited for these topics tries again within a minute'
+    : ''
+  show(program, { schema: 1, topics, principal }, `${view(topics)}\n${rights}${soon}`)
   if (topics.some(({ outcome }) => outcome === 'wrong')) process.exitCode = 1
 }
 

@@ -176,7 +176,9 @@ export function judgeMachine(machine: MachineFound, kernel: readonly string[] | 
     findings.warn(
       'kernel errors',
       `${kernel.length} lately, the last: ${(kernel.at(-1) ?? '').slice(0, 160)}`,
-      'save what matters; a disk that gives I/O errors is replaced',
+      /out of memory: killed/i.test(kernel.at(-1) ?? '')
+        ? '`free -m` and `systemd-cgtop -m` show who needs the memory'
+        : 'save what matters; a disk that gives I/O errors is replaced',
     )
   else findings.ok('kernel errors', 'none on disks or memory')
   return findings.checks

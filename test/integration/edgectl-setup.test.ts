@@ -104,7 +104,7 @@ describe('edgectl setup', () => {
     assert.match(seen, /nothing listens on that port/)
     assert.equal(readFileSync(join(dir, 'kafka.passwd'), 'utf8'), 'top-secret\n')
     assert.match(readFileSync(file, 'utf8'), /username: gw\n {4}passwordFile: .*kafka\.passwd/)
-    assert.match(seen, /next:\s+sudo systemctl enable --now edge-gateway\s+sudo edgectl kafka setup\s+sudo edgectl device add NAME/)
+    assert.match(seen, /next:\s+sudo edgectl kafka setup\s+sudo systemctl enable --now edge-gateway\s+sudo edgectl device add NAME/)
   })
 
   it('leaves all as it was at Ctrl-C', async () => {

@@ -134,7 +134,7 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
   [
     'the disk',
     'buffer: { minFreeBytes: 200GiB }',
-    ['config.yaml:1:25 buffer.minFreeBytes: the disk has only 100GiB, so that the buffer could never take anything; write much less'],
+    ['config.yaml:1:25 buffer.minFreeBytes: the disk has only 100GiB, so that the buffer could never take anything; write at most 10GiB'],
   ],
   [
     'the buffer and the disk',

@@ -202,6 +202,17 @@ describe('questions to the table of devices', () => {
     assert.deepEqual(similarIds(watch.presence, 'zzz', 5), [])
   })
 
+  it('says that nobody has sent anything yet, and not that a device is missing', async () => {
+    const { clock, watch, hear } = await watching()
+    const view = (search: string): string => {
+      const found = findDevices(watch.presence, { search, state: undefined, sort: 'id', limit: 50, after: undefined }, clock.monotonicMs())
+      return devicesView(devicesDocument(watch.presence, found, [sourceState()], clock))
+    }
+    assert.match(view(''), /no device has sent anything yet/)
+    hear('pump-1')
+    assert.match(view('cam'), /no such device/)
+  })
+
   it('shows hostile names with their control characters made visible, within the width of the terminal', async () => {
     const { clock, watch, hear } = await watching()
     for (const device of [HOSTILE, 'x'.repeat(256), 'pump-1']) hear(device)

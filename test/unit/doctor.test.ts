@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { groupView, lastLine } from '../../daemon/cli/doctor.ts'
-import { judgePort, judgeService } from '../../daemon/doctor/box.ts'
+import { judgeMachine, judgePort, judgeService } from '../../daemon/doctor/box.ts'
 import { exitOf, Findings, firstToFix, type Check } from '../../daemon/doctor/check.ts'
 import { judgeClock } from '../../daemon/doctor/clock.ts'
 import { judgeDisk, type DiskFacts } from '../../daemon/doctor/disk.ts'
@@ -12,6 +12,16 @@ import { judgeReach } from '../../daemon/doctor/peers.ts'
 const NOW = Date.UTC(2026, 10, 24)
 const DAY = 86_400_000
 const GIB = 1 << 30
+
+describe('what the kernel complains of', () => {
+  const found = { kernel: '6.1', uptimeSeconds: 9, cpus: 2, load: 0, memoryBytes: GIB, availableBytes: GIB, swapBytes: 0, swapFreeBytes: 0 }
+  const remedy = (line: string): string | undefined => judgeMachine(found, [line]).find(({ name }) => name === 'kernel errors')?.remedy
+
+  it('is mended where it stands: a disk is replaced, and memory is looked for', () => {
+    assert.match(remedy('[1.2] mmcblk0: I/O error, dev mmcblk0') ?? '', /disk/)
+    assert.match(remedy('[1.2] Memory cgroup out of memory: Killed process 7 (java)') ?? '', /free -m/)
+  })
+})
 
 describe('what to do first', () => {
   const states = fc.constantFrom<Check['state']>('ok', 'warn', 'fail', 'skipped')

@@ -45,16 +45,15 @@ async function askDevices(asked: Asked): Promise<Json> {
 
 async function askListener({ talk, now, listener }: Asked): Promise<Json> {
   const before = now.mqtt.listen[listener]
-  const listen = await talk.ask(
-    'Listen on (mqtt://127.0.0.1:1883 is this box only, mqtt://[::]:1883 the whole network, mqtts:// with TLS)',
-    before?.url.href ?? 'mqtt://[::]:1883',
-  )
+  talk.say('mqtt://127.0.0.1:1883 is this box only, mqtt://[::]:1883 the whole network;\nmqtts://[::]:8883 the same with TLS.')
+  const listen = await talk.ask('Listen on', before?.url.href ?? 'mqtt://[::]:1883')
   const files: Record<string, Json> = {}
   if (listen.startsWith('mqtts:')) {
     files['cert'] = await talk.ask('Certificate (PEM file)', before?.tls?.cert ?? '/etc/edge-gateway/server.crt')
     files['key'] = await talk.ask('Its private key (PEM file)', before?.tls?.key ?? '/etc/edge-gateway/server.key')
   }
-  const wants = await talk.yes('Must devices have a password? (without one, anybody who reaches the port can send as any device)', true)
+  talk.say('Without passwords, anybody who reaches the port can send as any device.')
+  const wants = await talk.yes('Must devices have a password?', true)
   return { listen, auth: wants ? 'password' : 'none', ...files }
 }
 
@@ -87,7 +86,7 @@ async function askEtcd(asked: Asked): Promise<Json> {
   const { talk, now } = asked
   const { etcd } = now
   const before = etcd?.endpoints.map(({ href }) => href).join(', ')
-  const text = await talk.ask('Endpoints as https://host:2379, with commas between; or none (no patches then)', before ?? 'none')
+  const text = await talk.ask('Endpoints as https://host:2379, with commas between; or none', before ?? 'none')
   if (text === 'none') return 'none'
   const ca = text.includes('https:') ? await authority(talk, etcd?.tls?.ca) : {}
   const user = await login(asked, 'etcd', 'etcd.passwd', etcd?.username, etcd?.passwordFile)

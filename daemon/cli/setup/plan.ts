@@ -80,8 +80,8 @@ export class Plan {
         : 'systemctl reload edge-gateway'
     const hasPasswords = Object.values(settings.mqtt.listen).some(({ auth }) => auth.kind === 'required' && auth.passwordFile !== undefined)
     return [
-      `sudo ${unit}`,
       ...(settings.kafka === undefined ? [] : ['sudo edgectl kafka setup']),
+      `sudo ${unit}`,
       ...(hasPasswords ? ['sudo edgectl device add NAME'] : []),
       'edgectl doctor',
     ]

@@ -101,9 +101,10 @@ function configChecks(path: string, ways: Ways): { readonly loaded?: LoadedConfi
     findings.ok('valid', `${path}, gateway ${loaded.settings.gateway.id}`)
     return { loaded, checks: findings.checks }
   } catch (error) {
-    const remedy = 'correct it; `edge-gateway check` says whether it is right; `edgectl setup` writes a new one'
+    const remedy = 'correct it; `edge-gateway check` says whether it is right'
     if (error instanceof ConfigError)
-      for (const [index, problem] of error.problems.entries()) findings.fail(`problem ${index + 1}`, wordsOf(problem), remedy)
+      for (const [index, problem] of error.problems.entries())
+        findings.fail(`problem ${index + 1}`, wordsOf(problem), problem.denied === true ? 'run the doctor with sudo' : remedy)
     else findings.fail('valid', `${path} can't be read: ${messageOf(error)}`, remedy)
     return { checks: findings.checks }
   }

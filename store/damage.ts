@@ -1,5 +1,6 @@
 /** What kind of trouble an error of the database is. */
 import BetterSqlite from 'better-sqlite3'
+import { GatewayError } from '../daemon/errors.ts'
 import { MalformedBytes } from './bytes.ts'
 import { DamagedGroup } from './group.ts'
 
@@ -27,6 +28,14 @@ export function isDamage(error: unknown): boolean {
     error instanceof DamagedGroup ||
     error instanceof MalformedBytes
   )
+}
+
+/** What a command says that met `damage` and may not set the file aside. */
+export function leftToTheStart(damage: string): GatewayError {
+  return new GatewayError('rejected', `${damage}; nothing was changed`, {
+    remedy:
+      'start the daemon (systemctl start edge-gateway): it sets the file aside, saves what can be saved, and says what is lost; then try again',
+  })
 }
 
 /** A statement names a table or a column that the file does not have. */

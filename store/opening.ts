@@ -2,14 +2,15 @@
  * From a directory to an open outbox: place, lock, `state.db`, the file itself. A file that is not whole is set
  * aside, salvaged and replaced, so that a corrupt buffer never stops the start.
  */
-import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync, renameSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { Database } from 'better-sqlite3'
 import { GatewayError, messageOf } from '../daemon/errors.ts'
-import { DamagedFile, isDamage, isDiskFull } from './damage.ts'
+import { DamagedFile, isDamage, isDiskFull, leftToTheStart } from './damage.ts'
 import { openGuard, openWritable, PAGE_BYTES, syncDirectory } from './database.ts'
 import { Engine } from './engine.ts'
+import { checkHeader } from './header.ts'
 import { lockDirectory } from './lock.ts'
 import { prepareDirectory } from './place.ts'
 import type { Notice, WorkerStart } from './protocol.ts'
@@ -31,7 +32,6 @@ const ASIDE = 'outbox.corrupt-'
 const KEEP_ASIDE = 2
 /** A whole check reads the whole file; beyond this size it would cost the start more than a second or so. */
 const QUICK_CHECK_MAX_BYTES = 32 << 20
-const HEADER = 'SQLite format 3\0'
 
 export interface OpenStore {
   readonly engine: Engine
@@ -53,7 +53,7 @@ export function openStore(start: WorkerStart): OpenStore {
   const lock = lockDirectory(start.directory)
   try {
     return withRoom(reserve, () => {
-      const state = openState(start.directory, stampOf(start), (text) => tell('error', text))
+      const state = openState(start.directory, stampOf(start), (text) => tell('error', text), start.whenDamaged)
       const engine = openEngine(start, state, tell)
       if (!reserve.take()) tell('warn', 'the disk is full: there is no room for the reserve that deletes need')
       noteRunning(state)
@@ -122,20 +122,6 @@ function openWhole(start: WorkerStart, path: string, unclean: boolean): Engine {
   }
 }
 
-/** Before SQLite touches it: with a shortened main file it would throw the WAL away. */
-function checkHeader(path: string): void {
-  const fd = openSync(path, 'r')
-  try {
-    const { size } = fstatSync(fd)
-    if (size === 0) throw new DamagedFile('the file is empty')
-    const head = Buffer.alloc(HEADER.length)
-    readSync(fd, head, 0, head.length, 0)
-    if (head.toString('latin1') !== HEADER) throw new DamagedFile('the file does not begin like a database')
-  } finally {
-    closeSync(fd)
-  }
-}
-
 function checkWhole(db: Database, path: string, unclean: boolean): void {
   const pages = db.pragma('page_count', { simple: true }) as number
   const { size } = statSync(path)
@@ -147,6 +133,7 @@ function checkWhole(db: Database, path: string, unclean: boolean): void {
 
 function afterLoss(start: WorkerStart, state: StateFile, tell: (level: Notice['level'], text: string) => void, what: string): Engine {
   const { directory } = start
+  if (start.whenDamaged === 'refuse') throw leftToTheStart(what)
   const path = join(directory, OUTBOX_FILE)
   const { note } = state
   const result = salvage({

@@ -51,6 +51,8 @@ export interface OutboxParts {
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
+  /** Of a damaged file; default: `mend`, which sets it aside and saves what can be saved. `refuse`: `start` rejects. */
+  readonly whenDamaged?: 'mend' | 'refuse'
 }
 
 const EMPTY_LANE: LaneState = { messages: 0, bytes: 0, watermark: 0, highest: 0, oldestMs: undefined, blocked: false }
@@ -126,6 +128,7 @@ export class Outbox implements OutboxWriter, OutboxReader, Component {
         epoch: drawEpoch(random),
         bootId: clock.bootId,
         now: readNow(clock),
+        whenDamaged: this.#parts.whenDamaged ?? 'mend',
       },
       {
         state: (state) => this.#take(state),

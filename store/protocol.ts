@@ -191,6 +191,8 @@ export interface WorkerStart {
   readonly epoch: EpochId
   readonly bootId: string
   readonly now: Now
+  /** A command that opens the store while the daemon is down sets nothing aside: that is the daemon's start. */
+  readonly whenDamaged?: 'mend' | 'refuse'
 }
 
 export type Answers = {

@@ -13,6 +13,7 @@ import { GatewayError, messageOf } from '../daemon/errors.ts'
 import { LANES } from '../daemon/ports.ts'
 import type { EpochState, Lane, LedgerLine, LedgerTotals, StoredDeadLetter } from '../daemon/ports.ts'
 import { Epochs } from './epochs.ts'
+import { checkHeader } from './header.ts'
 import { LaneTable } from './lane-table.ts'
 import { LedgerFile } from './ledger-file.ts'
 import { Letters } from './letters.ts'
@@ -136,6 +137,7 @@ function openedAt<Result>(path: string, use: (db: Database) => Result): Result {
 }
 
 function openReadable(path: string): Database {
+  checkHeader(path)
   const db = new BetterSqlite(path, { readonly: true, fileMustExist: true, timeout: 1_000 })
   try {
     db.prepare('SELECT count(*) FROM sqlite_master').get()

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import BetterSqlite from 'better-sqlite3'
 import type { Database } from 'better-sqlite3'
 import { messageOf } from '../daemon/errors.ts'
-import { DamagedFile, isDamage } from './damage.ts'
+import { DamagedFile, isDamage, leftToTheStart } from './damage.ts'
 import { recall, remember } from './memory-table.ts'
 import type { Remembered, Rewrite } from './protocol.ts'
 import { APPLICATION_ID } from './schema.ts'
@@ -92,12 +92,18 @@ export class StateFile {
 }
 
 /** Opens or makes the file; a damaged one is set aside, and `tell` says so. */
-export function openState(directory: string, stamp: string, tell: (text: string) => void): StateFile {
+export function openState(
+  directory: string,
+  stamp: string,
+  tell: (text: string) => void,
+  whenDamaged: 'mend' | 'refuse' = 'mend',
+): StateFile {
   const path = join(directory, STATE_FILE)
   try {
     return new StateFile(openChecked(path))
   } catch (error) {
     if (!isDamage(error)) throw error
+    if (whenDamaged === 'refuse') throw leftToTheStart(`state.db is damaged (${messageOf(error)})`)
     const aside = join(directory, `state.corrupt-${stamp}`)
     renameSync(path, aside)
     if (existsSync(`${path}-journal`)) renameSync(`${path}-journal`, `${aside}-journal`)

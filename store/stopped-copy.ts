@@ -4,7 +4,9 @@ import { join } from 'node:path'
 import BetterSqlite from 'better-sqlite3'
 import { GatewayError, messageOf } from '../daemon/errors.ts'
 import { copyDatabases } from './copying.ts'
+import { isDamage, leftToTheStart } from './damage.ts'
 import { lockDirectory } from './lock.ts'
+import { checkHeader } from './header.ts'
 import { OUTBOX_FILE } from './opening.ts'
 import { STATE_FILE } from './state.ts'
 
@@ -15,6 +17,7 @@ export async function copyStopped(dataDir: string, directory: string): Promise<v
     throw new GatewayError('rejected', `there is no buffer in ${dataDir}`, { remedy: 'check gateway.dataDir, or use sudo' })
   const lock = lockDirectory(dataDir)
   try {
+    for (const name of names) assertWhole(join(dataDir, name), name)
     const sources = names.map((name) => ({ name, db: new BetterSqlite(join(dataDir, name), { fileMustExist: true }) }))
     const refused = await copyDatabases(sources, directory)
     for (const { db } of sources) db.close()
@@ -22,6 +25,16 @@ export async function copyStopped(dataDir: string, directory: string): Promise<v
       throw new GatewayError(refused.kind, refused.message, refused.remedy === undefined ? {} : { remedy: refused.remedy })
   } finally {
     lock.close()
+  }
+}
+
+/** Also before SQLite opens it to write, which throws the log of a shortened file away. */
+function assertWhole(path: string, name: string): void {
+  try {
+    checkHeader(path)
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    throw leftToTheStart(`${name} is damaged (${messageOf(error)})`)
   }
 }
 

@@ -109,7 +109,7 @@ class StoppedSource implements ExportSource {
     const clock = new SystemClock()
     const log = new SystemLog('error', clock)
     const { dataDir } = settings.gateway
-    const outbox = new Outbox({ dataDir, settings: outboxSettings(settings), clock, random: systemRandom, log })
+    const outbox = new Outbox({ dataDir, settings: outboxSettings(settings), clock, random: systemRandom, log, whenDamaged: 'refuse' })
     await outbox.start(new AbortController().signal)
     const { moves, memory } = outbox
     const desk = new ExportDesk({

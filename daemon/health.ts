@@ -122,7 +122,11 @@ function blocked(input: VerdictInput): Verdict | undefined {
     reason: outbox.blockedReason,
     remedy:
       relay.remedy ??
-      (relay.reason === undefined ? 'free disk space, or raise buffer.maxBytes' : 'bring Kafka back, or raise buffer.maxBytes'),
+      (outbox.blockedReason.includes('minFreeBytes')
+        ? 'free disk space: `df -h` shows which disk, `du -xhd1 DIR` what takes it'
+        : relay.reason === undefined
+          ? 'raise buffer.maxBytes'
+          : 'bring Kafka back, or raise buffer.maxBytes'),
   }
 }
 

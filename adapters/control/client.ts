@@ -111,5 +111,10 @@ function unreachable(path: string, method: 'GET' | 'POST', cause: NodeJS.ErrnoEx
 function silent(path: string, method: 'GET' | 'POST', cause: Error): DaemonUnreachable {
   const later = method === 'POST' ? '; it may still do what it was asked when it goes on' : ''
   const remedy = 'journalctl -u edge-gateway -n 50 says what it did last; systemctl restart edge-gateway loses nothing'
-  return new DaemonUnreachable('silent', `the daemon does not answer at ${path}: ${cause.message}${later}`, { cause, remedy })
+  return new DaemonUnreachable('silent', `the daemon does not answer at ${path}: ${wordsOf(cause)}${later}`, { cause, remedy })
+}
+
+/** A reset by a daemon that was killed while it hung has only a code. */
+function wordsOf(cause: NodeJS.ErrnoException): string {
+  return cause.code === 'ECONNRESET' || cause.code === 'EPIPE' ? 'it ended before it answered' : cause.message
 }

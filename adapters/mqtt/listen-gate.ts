@@ -201,6 +201,12 @@ function cannotListen(address: ListenAddress, error: Error): GatewayError {
       remedy: `Stop it (see: ss -ltnp 'sport = :${address.port}'), or choose another port.`,
     })
   }
+  if (code === 'EACCES') {
+    return new GatewayError('fatal', `can't listen on ${where}: ports below 1024 need a right of their own`, {
+      cause: error,
+      remedy: 'Take a higher port, or give the service CAP_NET_BIND_SERVICE: README, "The service".',
+    })
+  }
   return new GatewayError('fatal', `can't listen on ${where}: ${error.message}`, {
     cause: error,
     remedy: 'Check the address of the listener.',

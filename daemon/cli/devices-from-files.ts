@@ -16,7 +16,7 @@ import type { DeviceDocument } from './device-documents.ts'
 const SIMILAR_MAX = 10
 
 /** Undefined: it is no question on devices. */
-export function devicesFromFiles(settings: Settings, { pathname, searchParams }: URL): object | undefined {
+export function devicesFromFiles(settings: Settings, { pathname, searchParams }: URL, isSilent: boolean): object | undefined {
   if (pathname === '/devices') {
     const { presence, clock } = known(settings)
     const found = findDevices(presence, questionOf(searchParams), clock.monotonicMs())
@@ -26,10 +26,11 @@ export function devicesFromFiles(settings: Settings, { pathname, searchParams }:
   if (asked === undefined) return undefined
   const { presence, clock } = known(settings)
   const device = decodeURIComponent(encoded)
+  const now = isSilent ? SILENT : DOWN
   const slot = presence.table.find(device)
   if (slot === NONE && asked === 'devices')
-    throw new GatewayError('rejected', 'the daemon is down, and remembers no device of this id', { remedy: 'start it, then ask again' })
-  if (slot === NONE) return down(whyStranger(stranger(presence, device, settings)))
+    throw new GatewayError('rejected', `${now.short}, and remembers no device of this id`, { remedy: `${now.remedy}, then ask again` })
+  if (slot === NONE) return { ...whyStranger(stranger(presence, device, settings, now.words)), running: false, remedy: now.remedy }
   const document: DeviceDocument = {
     schema: 1,
     running: false,
@@ -38,7 +39,14 @@ export function devicesFromFiles(settings: Settings, { pathname, searchParams }:
     deadLetters: 0,
     refusals: [],
   }
-  return asked === 'devices' ? document : down(whyDevice(document, ['the daemon is down, and hears nobody']))
+  return asked === 'devices' ? document : { ...whyDevice(document, [now.words]), running: false, remedy: now.remedy }
+}
+
+const DOWN = { short: 'the daemon is down', words: 'the daemon is down, and hears nobody', remedy: 'systemctl start edge-gateway' }
+const SILENT = {
+  short: 'the daemon does not answer',
+  words: 'the daemon runs, but does not answer, and may hear nobody',
+  remedy: 'systemctl restart edge-gateway',
 }
 
 function known(settings: Settings): { readonly presence: Presence; readonly clock: SystemClock } {
@@ -51,7 +59,7 @@ function known(settings: Settings): { readonly presence: Presence; readonly cloc
   return { presence, clock }
 }
 
-function stranger(presence: Presence, device: string, { mqtt }: Settings) {
+function stranger(presence: Presence, device: string, { mqtt }: Settings, deaf: string) {
   const patterns = Object.values(mqtt.topics).map(({ pattern }) => pattern)
   return {
     device,
@@ -59,10 +67,6 @@ function stranger(presence: Presence, device: string, { mqtt }: Settings) {
     refusals: [],
     others: [],
     patterns,
-    deaf: ['the daemon is down, and hears nobody'],
+    deaf: [deaf],
   }
-}
-
-function down<Document extends object>(document: Document): Document & { readonly running: false; readonly remedy: string } {
-  return { ...document, running: false, remedy: 'systemctl start edge-gateway' }
 }

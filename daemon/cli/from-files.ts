@@ -26,7 +26,7 @@ export async function fromFiles(path: string, question: string, refusal: DaemonU
   }
   const ofPatches = patchesFromFiles(settings, url)
   if (ofPatches !== undefined) return ofPatches
-  const ofDevices = devicesFromFiles(settings, url)
+  const ofDevices = devicesFromFiles(settings, url, refusal.why === 'silent')
   if (ofDevices !== undefined) return ofDevices
   if (url.pathname === '/locks') throw refusal
   const outbox = StoppedOutbox.open(settings.gateway.dataDir, { beside: refusal.why === 'silent' })

@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import { firstToFix } from '../doctor/check.ts'
 import type { WhyKafkaDocument } from '../why-kafka.ts'
-import { ask, load, type GlobalOptions } from './ask.ts'
+import { ask, load, type Answer, type GlobalOptions } from './ask.ts'
 import type { DeviceWhyDocument } from './device-documents.ts'
 import { show } from './figures.ts'
 import type { WhyDocument } from './patch-views.ts'
@@ -13,6 +13,11 @@ export function whyCommands(program: Command): void {
   whyPatch(program, why)
   whyDevice(program, why)
   whyKafka(program, why)
+}
+
+/** Of a command that the files answered: 2 where the daemon hangs, 3 where none runs. */
+function exitWithout({ silent }: Answer): number {
+  return silent ? 2 : 3
 }
 
 function whyPatch(program: Command, why: Command): void {
@@ -32,10 +37,11 @@ function whyDevice(program: Command, why: Command): void {
     .description('why messages of this device do not arrive, or how it stands: seen, connected, shed, refused, and what to do')
     .addHelpText('after', '\nExample:\n  edgectl why device cam-7')
     .action(async (id: string) => {
-      const { document, live } = await ask(program.opts<GlobalOptions>(), `/why/device/${encodeURIComponent(id)}`)
+      const answer = await ask(program.opts<GlobalOptions>(), `/why/device/${encodeURIComponent(id)}`)
+      const { document, live } = answer
       const { sentence, remedy, state } = document as DeviceWhyDocument
       show(program, document, printable(sentence) + (remedy === undefined ? '' : `\n  try: ${printable(remedy)}`))
-      if (!live) process.exitCode = 3
+      if (!live) process.exitCode = exitWithout(answer)
       else if (state !== 'online') process.exitCode = 1
     })
 }
@@ -47,7 +53,8 @@ function whyKafka(program: Command, why: Command): void {
     .addHelpText('after', '\nExample:\n  edgectl why kafka')
     .action(async () => {
       const options = program.opts<GlobalOptions>()
-      const { document, live } = await ask(options, '/why/kafka')
+      const answer = await ask(options, '/why/kafka')
+      const { document, live } = answer
       const told = document as WhyKafkaDocument
       if (live && told.reason === undefined) return show(program, told, printable(told.sentence))
       const { kafkaChecks } = await import('../compose/doctor/kafka.ts')
@@ -57,6 +64,6 @@ function whyKafka(program: Command, why: Command): void {
       const way = first?.remedy === undefined ? '' : ` → ${first.remedy}`
       const look = first === undefined ? 'Seen from here, Kafka is well.' : `Seen from here: ${first.name}: ${first.finding}${way}`
       show(program, { ...told, look: checks }, printable(`${told.sentence} ${look}`))
-      process.exitCode = live ? 1 : 3
+      process.exitCode = live ? 1 : exitWithout(answer)
     })
 }

@@ -61,7 +61,9 @@ function seenWords({ lastSeenSeconds, connected, connectedFor, disconnected, sou
       ? `heard over ${source ?? 'an unknown source'}`
       : `its connection ${ENDED[disconnected.how] ?? 'ended'} ${duration(disconnected.secondsAgo * 1_000)} ago`
   const seen = lastSeenSeconds === undefined ? 'when it was last seen is not known' : `last seen ${duration(lastSeenSeconds * 1_000)} ago`
-  const since = sinceStart ? `${messages} messages since the start of the daemon` : 'nothing since the start of the daemon'
+  const since = sinceStart
+    ? `${messages} ${messages === 1 ? 'message' : 'messages'} since the start of the daemon`
+    : 'nothing since the start of the daemon'
   return `${seen}, ${link}, ${since}`
 }
 
@@ -134,7 +136,7 @@ function remedyFor(refusal: RefusalDocument | undefined): string | undefined {
   switch (refusal?.kind) {
     case 'connect':
       return /password|user/.test(refusal.detail)
-        ? 'edgectl device passwd, and the same password in the device'
+        ? 'sudo edgectl device passwd NAME makes a new password (device add for a new device); put it into the device'
         : 'edgectl status says what the listener takes'
     case 'malformed-topic':
       return 'correct the topic in the device, or add a pattern to mqtt.topics'

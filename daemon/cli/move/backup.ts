@@ -124,6 +124,6 @@ function describe({ gateway, at, files, withKey }: Manifest): string {
 
 function importsLeft(dataDir: string): string {
   const folder = join(dataDir, 'imported')
-  const count = existsSync(folder) ? readdirSync(folder).filter((name) => !/^(building|removing)-/.test(name)).length : 0
+  const count = existsSync(folder) ? readdirSync(folder).filter((name) => !name.startsWith('.')).length : 0
   return count === 0 ? '' : `\nNot in it: ${count} imports of other boxes that are not delivered yet; keep their files.`
 }

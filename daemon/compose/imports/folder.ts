@@ -17,8 +17,10 @@ import { GatewayError, messageOf } from '../../errors.ts'
 import type { ExportHead, ExportSum } from '../../move/file.ts'
 
 const NOTE_FILE = 'import.json'
-const BUILDING = 'building-'
-const REMOVING = 'removing-'
+/** No gateway's id begins with a dot, so none of these is ever taken for an import, nor an import for one of these. */
+const UNFINISHED = '.'
+const BUILDING = `${UNFINISHED}building-`
+const REMOVING = `${UNFINISHED}removing-`
 
 export interface ImportNote {
   readonly schema: 1
@@ -51,7 +53,7 @@ export class ImportFolder {
     if (!existsSync(this.#root)) return []
     const notes: ImportNote[] = []
     for (const name of readdirSync(this.#root)) {
-      if (name.startsWith(BUILDING) || name.startsWith(REMOVING)) rmSync(join(this.#root, name), { recursive: true, force: true })
+      if (name.startsWith(UNFINISHED)) rmSync(join(this.#root, name), { recursive: true, force: true })
       else {
         try {
           notes.push(JSON.parse(readFileSync(join(this.#root, name, NOTE_FILE), 'utf8')) as ImportNote)

@@ -7,7 +7,7 @@
  */
 import type { Clock } from '../clock.ts'
 import type { Component } from '../component.ts'
-import { GatewayError } from '../errors.ts'
+import { GatewayError, kindOf, messageOf } from '../errors.ts'
 import type { JsonObject, Memory } from '../patch/memory.ts'
 import { LANES, type Advance, type EpochState, type Lane, type Log, type OutboxMoves } from '../ports.ts'
 import { EXPORT_FORMAT, type ExportHead, type ExportSum } from './file.ts'
@@ -135,7 +135,6 @@ export class ExportDesk implements Component {
     const note: ExportNote = { ...facts, id, state: 'moving', at, gateway, ends: current.ends }
     current.cancelIdle()
     await this.#remember(note)
-    await this.#forgetOldest()
     this.#move(note, () => this.#end())
     return note
   }
@@ -185,6 +184,7 @@ export class ExportDesk implements Component {
     while (!this.#stopping) {
       if (!(await this.#parts.moves.moveOut(note.ends))) continue
       await this.#remember({ ...note, state: 'done' })
+      await this.#forgetOldest()
       this.#parts.log.info(
         { export: note.id, messages: note.messages, files: note.files },
         'an export is complete; its messages left the buffer',
@@ -211,7 +211,13 @@ export class ExportDesk implements Component {
   async #forgetOldest(): Promise<void> {
     const done = (await this.notes()).filter(({ state }) => state === 'done')
     const old = done.slice(0, Math.max(0, done.length - NOTES_MAX))
-    if (old.length > 0) await this.#parts.memory.write(Object.fromEntries(old.map(({ id }) => [PREFIX + id, undefined])))
+    if (old.length === 0) return
+    try {
+      await this.#parts.memory.write(Object.fromEntries(old.map(({ id }) => [PREFIX + id, undefined])))
+    } catch (error) {
+      if (kindOf(error) !== 'saturated') throw error
+      this.#parts.log.debug({ err: messageOf(error) }, 'old notes about exports stay until there is room')
+    }
   }
 
   #named(id: string): Current {

@@ -49,8 +49,8 @@ export class Gaps {
     const key = `${lane} ${reason}`
     const newest = this.#newest.get(key)
     transaction.onRollback(() => this.#newest.clear())
-    if (newest?.epoch === epoch && newest.last === first - 1) {
-      this.#extend.run(last, newest.id)
+    // Its row may have been forgotten since, and can't grow then.
+    if (newest?.epoch === epoch && newest.last === first - 1 && this.#extend.run(last, newest.id).changes === 1) {
       newest.last = last
       return
     }

@@ -20,9 +20,11 @@ const STATISTICS_MS = 300
 export async function tryBroker(broker: BrokerAddress, settings: ConnectSettings, timeoutMs: number): Promise<BrokerTry> {
   let client: MqttClient | undefined
   const { promise: late, reject } = Promise.withResolvers<never>()
+  // It may come before anybody waits for it.
+  late.catch(() => undefined)
   const timer = setTimeout(() => reject(new Error(`no answer to our CONNECT within ${timeoutMs / 1_000} s`)), timeoutMs)
   try {
-    const secrets = await readSecrets(settings)
+    const secrets = await Promise.race([readSecrets(settings), late])
     const stream = openStream(broker, secrets)
     client = new MqttClient(() => stream, optionsOf(settings, secrets.password))
     await Promise.race([accepted(client), late])
@@ -33,7 +35,6 @@ export async function tryBroker(broker: BrokerAddress, settings: ConnectSettings
     return { accepted: false, refused: [], fault: failureWords(error, broker), ...(typeof code === 'number' && { code }) }
   } finally {
     clearTimeout(timer)
-    late.catch(() => undefined) // whoever waited has been told
     client?.end(true)
   }
 }

@@ -5,6 +5,7 @@ import type { Component } from '../../component.ts'
 import { GatewayError, messageOf } from '../../errors.ts'
 import type { ExportSum } from '../../move/file.ts'
 import type { ImportFigures } from '../../move/figures.ts'
+import type { DeadLetters } from '../../ports.ts'
 import type { RelayHold } from '../../relay/relay.ts'
 import { ArrivingImport, checkedHead } from './arriving.ts'
 import { IMPORT_SHARE, ImportDelivery, importOutbox, type Surroundings } from './delivery.ts'
@@ -25,6 +26,7 @@ const IDLE_MS = 120_000
 const BUILDING_MAX = 4
 /** Pages and the room that deletes need, beside the payload. */
 const SPARE_BYTES = 64 << 20
+const LETTERS_AT_ONCE = 50
 const STEADY = new AbortController().signal
 
 interface Building {
@@ -153,10 +155,14 @@ export class Imports implements Component {
   async retry(id: string): Promise<number> {
     const note = this.#withLetters(id)
     const outbox = importOutbox(this.#opened().pathOf(note), this.#parts.settings(), this.#parts)
-    await outbox.start(STEADY)
     let count = 0
-    for (const letter of await outbox.deadLetters.list(1_000_000)) if (await outbox.deadLetters.retry(letter.id)) count += 1
-    await outbox.stop(Infinity)
+    try {
+      await outbox.start(STEADY)
+      count = await retryAll(outbox.deadLetters)
+    } finally {
+      // Else the folder would stay locked, and nobody could try again.
+      await outbox.stop(Infinity)
+    }
     this.#rewrite({ ...note, deadLetters: 0 })
     this.#look()
     return count
@@ -291,6 +297,15 @@ export class Imports implements Component {
     building.cancelIdle()
     await building.outbox.stop(0)
     this.#opened().discard(key)
+  }
+}
+
+/** Some at a time: an import may be nothing but dead letters, and larger than the memory. */
+async function retryAll({ list, retry }: Pick<DeadLetters, 'list' | 'retry'>): Promise<number> {
+  for (let count = 0; ;) {
+    const before = count
+    for (const { id } of await list(LETTERS_AT_ONCE)) if (await retry(id)) count += 1
+    if (count === before) return count
   }
 }
 

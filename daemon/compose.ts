@@ -211,7 +211,7 @@ function deskOf(path: PatchPath | undefined): PatchDesk {
 function watched(
   configuration: LiveConfiguration,
   overrides: Overrides,
-  { outbox, devices, intake, relay, account, sources, clock }: Parts,
+  { outbox, devices, intake, relay, account, sources, clock, metrics, page }: Parts,
 ): Omit<Watched, 'patches'> {
   return {
     identity: { pid: process.pid, version: VERSION, gateway: configuration.inForce.gateway.id, startedMs: clock.wallMs() },
@@ -224,7 +224,12 @@ function watched(
       const { urgent, normal, deferred } = configuration.inForce.buffer.lanes
       return { urgent: urgent.whenFull, normal: normal.whenFull, deferred: deferred.whenFull }
     },
-    configuration: () => ({ overrides: overrides.list(), leftOut: configuration.leftOut }),
+    configuration: () => ({
+      overrides: overrides.list(),
+      leftOut: configuration.leftOut,
+      refused: configuration.refused,
+      waiting: [metrics.waiting, page.waiting].filter((one) => one !== undefined),
+    }),
     ledger: account,
     report: (record) => {
       if (configuration.inForce.kafka !== undefined) outbox.submitInternal(record)

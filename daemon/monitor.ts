@@ -136,6 +136,7 @@ export class Monitor implements Component {
       relay: this.#watched.relay(),
       dropped: this.#shedAtTrouble === undefined ? 0 : droppedByLimits(shedSince(this.#shedAtTrouble, this.#totals.shed)),
       layersLeftOut: configuration.leftOut.map(({ label }) => label),
+      partsWaiting: configuration.waiting ?? [],
       configuration,
     }
   }

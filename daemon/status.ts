@@ -57,6 +57,15 @@ export interface ConfigurationFigures {
   }[]
   /** Remembered, but not valid here. */
   readonly leftOut: readonly { readonly label: string; readonly reason: string }[]
+  /** The last reload, until another one is taken; `undefined`: it was taken. */
+  readonly refused?: { readonly reason: string; readonly atMs: number } | undefined
+  /** What is wanted and not there yet: the page or the metrics, whose port is taken. */
+  readonly waiting?: readonly {
+    readonly name: string
+    readonly reason: string
+    readonly remedy: string | undefined
+    readonly sinceMs: number
+  }[]
 }
 
 /** All figures of one instant. */
@@ -136,6 +145,11 @@ export function statusDocument(snapshot: Snapshot) {
     configuration: {
       overrides: snapshot.configuration.overrides,
       leftOut: snapshot.configuration.leftOut.map(({ label, reason }) => ({ label, reason })),
+      refused: snapshot.configuration.refused && {
+        reason: snapshot.configuration.refused.reason,
+        at: iso(snapshot.configuration.refused.atMs),
+      },
+      waiting: (snapshot.configuration.waiting ?? []).map(({ sinceMs, ...rest }) => ({ ...rest, since: iso(sinceMs) })),
     },
     patches: snapshot.patches && patchStatus(snapshot.patches),
     imports: snapshot.imports ?? [],

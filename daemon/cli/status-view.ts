@@ -36,6 +36,7 @@ function sectionsOf(status: StatusDocument): readonly Section[] {
   const patches = status.patches === undefined ? [] : patchLines(status.patches, Date.parse(status.at))
   return [
     { lines: [printable(`${verdict.state.toUpperCase()}: ${verdict.line}`), ...causes(status)] },
+    { lines: [...notThere(status), ...refusedReload(status)] },
     { lines: figures(status) },
     { lines: patches.map((line) => printable(`  patches  ${line}`)) },
     named('override', overrides, 'edgectl config override --list'),
@@ -53,6 +54,24 @@ function causes({ verdict, clockTrusted, at }: StatusDocument): string[] {
     ...(isSaid ? [] : [printable(`  reason   ${verdict.reason}`)]),
     ...(verdict.remedy === undefined ? [] : [printable(`  remedy   ${verdict.remedy}`)]),
     ...(clockTrusted ? [] : [`  clock    ${at} can't be right: set it, or check NTP`]),
+  ]
+}
+
+/** Those that the verdict does not name already. */
+function notThere({ verdict, configuration: { waiting } }: StatusDocument): string[] {
+  return waiting
+    .filter(({ reason }) => reason !== verdict.reason)
+    .map(({ name, reason, remedy }) =>
+      printable(`  ${name.padEnd(8)} is not there: ${reason}${remedy === undefined ? '' : `; try: ${remedy}`}`),
+    )
+}
+
+function refusedReload({ configuration: { refused } }: StatusDocument): string[] {
+  if (refused === undefined) return []
+  return [
+    printable(
+      `  reload   the last one was refused (${refused.at}), the configuration before it is in force: ${refused.reason.replaceAll('\n', '; ')}`,
+    ),
   ]
 }
 

@@ -38,6 +38,7 @@ export class LiveConfiguration implements Configuration, Component {
   #layered: Layered
   #inForce: Settings
   #pending: readonly string[] = []
+  #refused: { readonly reason: string; readonly atMs: number } | undefined
   #turn: Promise<unknown> = Promise.resolve()
   readonly #listeners = new Set<(settings: Settings) => void>()
   #stopping = false
@@ -65,6 +66,11 @@ export class LiveConfiguration implements Configuration, Component {
   /** Keys whose new values wait for a restart. */
   get pending(): readonly string[] {
     return this.#pending
+  }
+
+  /** Why the last reload was not taken, until one is. */
+  get refused(): { readonly reason: string; readonly atMs: number } | undefined {
+    return this.#refused
   }
 
   /** What is remembered but can't be in force. */
@@ -141,6 +147,8 @@ export class LiveConfiguration implements Configuration, Component {
       this.#layered = layered
       this.#inForce = reloaded.settings
       this.#pending = reloaded.later
+      // Whatever was asked for, the files were read anew and are in force.
+      this.#refused = undefined
       this.#said(cause, origin, reloaded)
       return reloaded
     } catch (error) {
@@ -149,7 +157,8 @@ export class LiveConfiguration implements Configuration, Component {
         error instanceof ConfigError
           ? 'the configuration is not valid; the daemon goes on with the old one'
           : 'the new configuration can not be applied; the old one stays in force'
-      log.error({ cause, ...origin, err: messageOf(error) }, what)
+      if (cause === 'reload') this.#refused = { reason: messageOf(error), atMs: this.#parts.clock.wallMs() }
+      log.error({ cause, ...origin, err: messageOf(error), remedy: error instanceof GatewayError ? error.remedy : undefined }, what)
       throw refusalOf(error)
     }
   }

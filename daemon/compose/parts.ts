@@ -21,7 +21,7 @@ import { kafkaOf } from './kafka.ts'
 import { connectSettings, ingestSettings, listenSettings, outboxSettings, relaySettings } from './settings.ts'
 import { Page, pageOf, type PageSources, type PageWanted } from './page.ts'
 import { Sources, type SourcePlan } from './sources.ts'
-import { Swap } from './swap.ts'
+import { Swap, type Waiting } from './swap.ts'
 
 export interface Parts {
   readonly clock: SystemClock
@@ -58,6 +58,8 @@ export function partsOf(settings: Settings, { inForce, metricsRoutes, report, se
   const outbox = new Outbox({ dataDir: settings.gateway.dataDir, settings: outboxSettings(settings), clock, random, log })
   const hash = (text: string): Uint8Array => createHash('sha256').update(text).digest().subarray(0, 16)
   const onNotice = (kind: string, device: string, text: string, suppressed: number): void => log.warn({ kind, device, suppressed }, text)
+  const onWaiting = ({ name, reason, remedy }: Waiting): void =>
+    log.error({ part: name, reason, remedy }, `${name} is not there, and is tried again; messages flow`)
   const knownDevices = new Swap('known devices', knownDevicesOf(settings), {
     make: (path: string) => new KnownDevices({ path, parse: parseDeviceList, clock, log }),
     excludes: () => false,
@@ -67,11 +69,13 @@ export function partsOf(settings: Settings, { inForce, metricsRoutes, report, se
     make: (listen: HostPort) => new HttpEndpoint('metrics', listen, metricsRoutes, log),
     excludes: (one, other) => one.port === other.port,
     clock,
+    onWaiting,
   })
   const page = new Swap('page', pageOf(settings), {
     make: (wanted: PageWanted) => new Page(wanted, { ...pageSources, clock, log }),
     excludes: (one, other) => one.listen.port === other.listen.port,
     clock,
+    onWaiting,
   })
   const isKnown = (device: string): boolean => knownDevices.part?.isKnown(device) ?? true
   const devices = deviceWatch(settings, { clock, log, outbox, sources: () => sources }, report)

@@ -4,7 +4,7 @@ import { portOwner } from '../../adapters/host/probe-ports.ts'
 import type { Settings } from '../../config/settings.ts'
 import { lockOwner } from '../../store/lock.ts'
 import type { PortOwner } from '../doctor/facts.ts'
-import { GatewayError } from '../errors.ts'
+import { GatewayError, type ErrorKind } from '../errors.ts'
 
 /** `mosquitto (pid 612)`; only its user where this one may not look at the program. */
 export function ownerWords({ pid, program, uid }: PortOwner): string {
@@ -19,16 +19,24 @@ export function wayOut(owner: PortOwner, port: number): string {
     : `choose another port, or stop that program (sudo ss -ltnp 'sport = :${port}')`
 }
 
-/** An error of a start with the port's owner in it, and as one that may pass; any other as it is. */
-export function withOwner(error: unknown): unknown {
-  if (!(error instanceof GatewayError)) return error
+export function isPortTaken(error: unknown): error is GatewayError {
+  return takenPort(error) !== undefined
+}
+
+function takenPort(error: unknown): number | undefined {
+  if (!(error instanceof GatewayError)) return undefined
   const { code, port } = (error.cause ?? {}) as { readonly code?: unknown; readonly port?: unknown }
-  if (code !== 'EADDRINUSE' || typeof port !== 'number') return error
+  return code === 'EADDRINUSE' && typeof port === 'number' ? port : undefined
+}
+
+/** The error of a port that is taken with its owner in it, and as one that may pass; any other as it is. */
+export function withOwner(error: unknown, kind: ErrorKind = 'transient'): unknown {
+  const port = takenPort(error)
+  if (!(error instanceof GatewayError) || port === undefined) return error
   const owner = portOwner(port)
-  if (owner === undefined)
-    return new GatewayError('transient', error.message, { cause: error.cause, ...(error.remedy && { remedy: error.remedy }) })
-  const message = `${error.message}: ${ownerWords(owner)} listens on ${port}`
-  return new GatewayError('transient', message, { cause: error.cause, remedy: wayOut(owner, port) })
+  const { cause } = error
+  if (owner === undefined) return new GatewayError(kind, error.message, { cause, ...(error.remedy && { remedy: error.remedy }) })
+  return new GatewayError(kind, `${error.message}: ${ownerWords(owner)} listens on ${port}`, { cause, remedy: wayOut(owner, port) })
 }
 
 /** One line for each port of the configuration that another program has now. The daemon's own are none. */

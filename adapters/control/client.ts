@@ -1,8 +1,8 @@
 import { Agent, request, type Dispatcher } from 'undici'
 import { GatewayError, messageOf, type ErrorDetails } from '../../daemon/errors.ts'
 
-/** Within these, a daemon that lives has begun to answer: a look, which files can answer too, and an order. */
-const LOOK_MS = 4_000
+/** Within these, a daemon that lives has begun to answer, also when it asks an etcd that hangs (5 s): a look, and an order. */
+const LOOK_MS = 6_000
 const ORDER_MS = 7_000
 
 /** `away`: nobody serves the socket. `silent`: somebody does, and does not answer. */

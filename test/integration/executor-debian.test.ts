@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { createHash, generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { test } from 'node:test'
 import { envelopeText, seal } from '../../adapters/signing/dsse.ts'
@@ -21,6 +22,8 @@ import { bootDebian, freePort, serviceScope, type Debian } from '../services/ind
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 const NODE = process.execPath
+/** Not where it lies here: units see no /tmp but their own. */
+const INSIDE = '/srv/gateway'
 const UNITS = ['edge-gateway.service', 'edge-gateway-executor.service', 'edge-gateway-executor.socket']
 const APP = `[Service]
 User=app
@@ -86,7 +89,7 @@ async function install(box: Debian, config: object): Promise<void> {
   await box.must(['useradd', '--system', '-g', 'edge-gateway', '-d', '/var/lib/edge-gateway', 'edge-gateway'])
   await box.must(['useradd', '--system', 'app'])
   await box.must(['install', '-d', '-o', 'app', '/opt/app'])
-  await box.write('/usr/bin/edge-gateway', `#!/bin/sh\nexec ${NODE} ${REPOSITORY}/daemon/edge-gateway.js "$@"\n`, '0755')
+  await box.write('/usr/bin/edge-gateway', `#!/bin/sh\nexec ${INSIDE}/${relative(REPOSITORY, NODE)} ${INSIDE}/daemon/edge-gateway.js "$@"\n`, '0755')
   await box.write('/etc/edge-gateway/config.yaml', JSON.stringify(config))
   await box.write('/etc/systemd/system/app.service', APP)
   for (const unit of UNITS) await box.write(`/etc/systemd/system/${unit}`, readFileSync(`${REPOSITORY}/systemd/${unit}`, 'utf8'))
@@ -100,7 +103,7 @@ test('a patch restarts a real unit in a root of its owner, and a bad one is take
   const { etcd } = toolsFor(service.port)
   scope.atEnd(() => etcd.close())
   const key = generateKeyPairSync('ed25519').privateKey
-  const box = await bootDebian(scope, { readOnlyBinds: { [REPOSITORY]: REPOSITORY } })
+  const box = await bootDebian(scope, { readOnlyBinds: { [REPOSITORY]: INSIDE } })
   const trusted = { ed25519: publicTextOf(key), kinds: ['files'], sites: 'all' }
   await install(box, {
     gateway: { id: 'gw-1', fleet: 'acme' },

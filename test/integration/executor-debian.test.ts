@@ -89,7 +89,11 @@ async function install(box: Debian, config: object): Promise<void> {
   await box.must(['useradd', '--system', '-g', 'edge-gateway', '-d', '/var/lib/edge-gateway', 'edge-gateway'])
   await box.must(['useradd', '--system', 'app'])
   await box.must(['install', '-d', '-o', 'app', '/opt/app'])
-  await box.write('/usr/bin/edge-gateway', `#!/bin/sh\nexec ${INSIDE}/${relative(REPOSITORY, NODE)} ${INSIDE}/daemon/edge-gateway.js "$@"\n`, '0755')
+  await box.write(
+    '/usr/bin/edge-gateway',
+    `#!/bin/sh\nexec ${INSIDE}/${relative(REPOSITORY, NODE)} ${INSIDE}/daemon/edge-gateway.js "$@"\n`,
+    '0755',
+  )
   await box.write('/etc/edge-gateway/config.yaml', JSON.stringify(config))
   await box.write('/etc/systemd/system/app.service', APP)
   for (const unit of UNITS) await box.write(`/etc/systemd/system/${unit}`, readFileSync(`${REPOSITORY}/systemd/${unit}`, 'utf8'))

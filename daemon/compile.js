@@ -9,6 +9,7 @@ await import('./main.ts')
 // What the daemon loads only when its configuration asks for it.
 await import('./compose/patches.ts')
 await import('./compose/page-server.ts')
+await import('./compose/execute.ts')
 keepCompiledCode()
 // It fails for want of a directory, when all is loaded.
 new Worker(new URL('../store/worker.ts', import.meta.url), { workerData: {} }).on('error', () => undefined)

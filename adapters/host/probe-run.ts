@@ -9,6 +9,7 @@ export function output(
 ): Promise<{ readonly code: number | string; readonly out: string; readonly err: string } | undefined> {
   const options = {
     timeout: timeoutMs,
+    killSignal: 'SIGKILL' as const,
     maxBuffer: maxBytes,
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8', LC_ALL: 'C.UTF-8' },
   }

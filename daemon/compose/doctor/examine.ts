@@ -68,6 +68,8 @@ function sectionsOf(settings: Settings | undefined, config: readonly Check[], ar
   const daemon = settings === undefined ? undefined : lookAtDaemon(settings)
   const etcd: Promise<EtcdLook> | undefined =
     settings !== undefined && (only.includes('etcd') || only.includes('clock')) ? etcdChecks(settings, ways) : undefined
+  // Two sections wait for it, later; each says what it met.
+  etcd?.catch(() => undefined)
   const begin = (group: Group, look: (set: Settings, daemon: DaemonLook) => Promise<readonly Check[]> | readonly Check[]): Section => {
     if (!only.includes(group)) return () => Promise.resolve([])
     const begun = settings === undefined || daemon === undefined ? withoutConfig(group) : daemon.then((found) => look(settings, found))

@@ -139,7 +139,11 @@ function wordsFor({ name, message, broker }: ClientError): string {
   }
 }
 
-/** kafkajs puts this before what the socket said. */
+/** kafkajs puts this before what the socket said; a bare code of the system says nothing to a technician. */
 function withoutPrefix(message: string): string {
-  return message.replace(/^Connection error: /, '')
+  return message
+    .replace(/^Connection error: /, '')
+    .replace(/^connect ECONNREFUSED .*/, 'nothing listens there')
+    .replace(/^connect E(?:HOST|NET)UNREACH .*/, 'there is no route to it')
+    .replace(/^getaddrinfo (?:ENOTFOUND|EAI_AGAIN) (.*)/, 'the name $1 can not be resolved')
 }

@@ -112,6 +112,9 @@ describe('the package on a Debian 12', () => {
   it('keeps its data when it is removed, and finds them when it comes back, also without a running systemd', async () => {
     assert.equal((await shell('apt-get remove -y edge-gateway')).code, 0)
     assert.equal((await shell(`test -e ${DATA}/outbox.db -a -e ${CONFIG} -a ! -e /usr/lib/edge-gateway`)).code, 0)
+    assert.equal((await install('0.2.0')).code, 0)
+    assert.equal(await state(), 'active')
+    assert.equal((await shell('apt-get remove -y edge-gateway')).code, 0)
     const { code, stdout } = await shell(
       `mount --bind / /mnt && mount --bind /debs /mnt/debs && chroot /mnt dpkg -i ${path('0.2.0')}; code=$?; umount /mnt/debs /mnt; exit $code`,
     )

@@ -45,7 +45,9 @@ Restore, on a box that has the package:
   edgectl backup check FOLDER
   mv /var/lib/edge-gateway /var/lib/edge-gateway.old; install -d -o edge-gateway -g edge-gateway -m 750 /var/lib/edge-gateway
   install -o edge-gateway -g edge-gateway -m 640 FOLDER/*.db /var/lib/edge-gateway/
-  cp -r FOLDER/config/. /etc/edge-gateway/; systemctl start edge-gateway
+  cp -r FOLDER/config/. /etc/edge-gateway/; chgrp -R edge-gateway /etc/edge-gateway
+  edgectl doctor --only access        names the passwords and certificates to put back
+  systemctl start edge-gateway
 What Kafka has already is not sent again: the box asks Kafka first. What came after the backup is not in it.
 
 Example:

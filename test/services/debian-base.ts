@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -19,16 +19,36 @@ const RECIPE = createHash('sha256')
   .slice(0, 8)
 
 /** Debian 12 as debootstrap leaves it, made at the first call and kept. Nobody may write below it. */
-export async function debianTree(): Promise<string> {
+export function debianTree(): Promise<string> {
+  return kept(`debian-${SUITE}-${RECIPE}`, async (tree, log) => {
+    await debootstrap(['--variant=minbase', `--include=${INCLUDE.join(',')}`], tree, log)
+    tidy(tree)
+  })
+}
+
+/**
+ * The libraries of an arm64 Debian 12, for programs that an emulator of the processor runs; made at the first call and kept.
+ * Packages are only unpacked, so nothing of arm64 has to run for it.
+ */
+export function arm64Libraries(): Promise<string> {
+  return kept(`debian-${SUITE}-arm64-1`, async (tree, log) => {
+    const whole = `${tree}-whole`
+    await debootstrap(['--arch=arm64', '--foreign', '--variant=minbase', '--include=libstdc++6,libsystemd0'], whole, log)
+    mkdirSync(join(tree, 'usr/lib'), { recursive: true })
+    symlinkSync('usr/lib', join(tree, 'lib'))
+    for (const name of ['aarch64-linux-gnu', 'ld-linux-aarch64.so.1']) renameSync(join(whole, 'usr/lib', name), join(tree, 'usr/lib', name))
+  })
+}
+
+async function kept(name: string, make: (tree: string, logFile: string) => Promise<void>): Promise<string> {
   const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'edge-gateway')
-  const target = join(cache, `debian-${SUITE}-${RECIPE}`)
+  const target = join(cache, name)
   if (existsSync(target)) return target
   mkdirSync(cache, { recursive: true })
   const work = mkdtempSync(join(cache, 'debian-new-'))
   const tree = join(work, 'root')
   try {
-    await debootstrap(tree, join(work, 'log'))
-    tidy(tree)
+    await make(tree, join(work, 'log'))
     renameOnce(tree, target)
   } finally {
     rmSync(work, { recursive: true, force: true })
@@ -36,10 +56,10 @@ export async function debianTree(): Promise<string> {
   return target
 }
 
-async function debootstrap(tree: string, logFile: string): Promise<void> {
+async function debootstrap(how: readonly string[], tree: string, logFile: string): Promise<void> {
   process.stderr.write(`making a Debian ${SUITE} with debootstrap (once)\n`)
   const mirror = await ownMirror()
-  const args = ['--variant=minbase', `--include=${INCLUDE.join(',')}`, SUITE, tree, ...(mirror === undefined ? [] : [mirror])]
+  const args = [...how, SUITE, tree, ...(mirror === undefined ? [] : [mirror])]
   const log = createWriteStream(logFile)
   const env = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` }
   const code = await new Promise<number | null>((resolve, reject) => {

@@ -14,6 +14,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   debootstrap: 'debootstrap',
   'systemd-nspawn': 'systemd-container',
   lintian: 'lintian',
+  'qemu-aarch64-static': 'qemu-user-static',
   chromium: 'chromium',
   promtool: 'prometheus',
   java: 'default-jre-headless',

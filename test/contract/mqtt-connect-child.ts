@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { existsSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { SystemClock, systemRandom } from '../../adapters/host/clock.ts'
@@ -26,13 +26,22 @@ export function startChild({ url, clientId, protocolVersion, folder }: ChildGate
 }
 
 /** Whole lines only: a torn one was never acknowledged. */
-export function storedBy({ folder }: ChildGateway): string[] {
+export function storedBy({ folder }: Pick<ChildGateway, 'folder'>): string[] {
   const file = join(folder, 'stored')
   return existsSync(file) ? readFileSync(file, 'utf8').split('\n').slice(0, -1) : []
 }
 
 async function main([url = '', clientId = '', version, folder = '']: readonly string[]): Promise<void> {
   const file = openSync(join(folder, 'stored'), 'a')
+  // What a kill tore would grow together with the next line.
+  ftruncateSync(
+    file,
+    Buffer.byteLength(
+      storedBy({ folder })
+        .map((line) => `${line}\n`)
+        .join(''),
+    ),
+  )
   let batch: Delivery[] = []
   const commit = (): void => {
     const committed = batch

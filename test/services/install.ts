@@ -17,6 +17,9 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'qemu-aarch64-static': 'qemu-user-static',
   chromium: 'chromium',
   promtool: 'prometheus',
+  buildah: 'buildah',
+  podman: 'podman',
+  runc: 'runc',
   java: 'default-jre-headless',
   mvn: 'maven',
 }

@@ -108,6 +108,8 @@ async function waitForTurn(tools: Tools, request: LockRequest, entry: Entry, pat
     const { revision, answers } = await look(tools, entry, patience, { prefix: scopePrefix(request.scope), most: sight })
     const ahead = answers[0]?.entries ?? []
     if (ahead.length < slots) return
+    // Changed while etcd was asked, when nobody listened yet.
+    if (request.slots.count !== slots) continue
     const names = new Set(ahead.map(({ key }) => key))
     const mustGo = ahead.length - slots + 1
     const mostMs = jittered((ahead.length < sight ? LOOK_NEAR : LOOK_FAR) * request.ttlMs, tools.random)

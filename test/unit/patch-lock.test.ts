@@ -162,6 +162,29 @@ describe('the lock', () => {
     assert.deepEqual(await listLocks(bench, SCOPE), [])
   })
 
+  it('lets a waiter in whose slots were added while it asked etcd, and nobody could wake it', async () => {
+    const bench = new Bench(3, 1)
+    const held = Promise.withResolvers<void>()
+    bench.contend(0, async () => (await held.promise, { value: undefined }))
+    await bench.pass(1_000)
+    let reads = 0
+    const slots = {
+      get count() {
+        reads += 1
+        return reads === 1 ? 1 : 2
+      },
+      onChange: () => () => undefined,
+    }
+    const request = { scope: SCOPE, slots, owner: { gateway: 'gw-1', life: '1' }, ttlMs: TTL_MS }
+    let isIn = false
+    const done = withLease(bench, request, new AbortController().signal, async () => ((isIn = true), { value: undefined }))
+    await bench.pass(5_000)
+    assert.ok(isIn, 'it still waits')
+    held.resolve()
+    await bench.finish()
+    await done
+  })
+
   it('says that the fate of a result is unknown when etcd never answers the release', async () => {
     const bench = new Bench(1, 1)
     const failed = Promise.withResolvers<unknown>()

@@ -63,12 +63,13 @@ export function patches() {
   }
   const showHold = async () => {
     const { hold: held } = await look('/hold')
-    if (held === undefined) {
-      const button = el('button', { type: 'button', onclick: () => void setHold(change) }, 'Hold patches…')
-      return hold.replaceChildren(el('p', {}, 'Patches may start here.'), button)
+    // The button stays the same one while it means the same: whoever has the focus on it keeps it.
+    if (hold.dataset.held !== String(held !== undefined)) {
+      hold.dataset.held = String(held !== undefined)
+      const [press, text] = held === undefined ? [setHold, 'Hold patches…'] : [clearHold, 'End the hold…']
+      hold.replaceChildren(el('p', {}), el('button', { type: 'button', onclick: () => void press(change) }, text))
     }
-    const line = `No patch starts here for another ${span(held.remainingSeconds)}. Held by ${plain(held.by)}${held.reason === '' ? '' : `: ${plain(held.reason)}`}.`
-    hold.replaceChildren(el('p', {}, line), el('button', { type: 'button', onclick: () => void clearHold(change) }, 'End the hold…'))
+    hold.firstElementChild.textContent = held === undefined ? 'Patches may start here.' : holdLine(held)
   }
   const refresh = (what) => {
     if (what === 'change' || what === 'hello') showRunning(running)
@@ -122,6 +123,10 @@ async function setHold(change) {
   })
   if (values !== undefined)
     await change(`/hold?${new URLSearchParams({ for: values.get('for'), reason: values.get('reason') })}`, 'Patches are held.')
+}
+
+function holdLine({ remainingSeconds, by, reason }) {
+  return `No patch starts here for another ${span(remainingSeconds)}. Held by ${plain(by)}${reason === '' ? '' : `: ${plain(reason)}`}.`
 }
 
 async function clearHold(change) {

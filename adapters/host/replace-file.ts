@@ -16,6 +16,7 @@ import {
 import { createServer } from 'node:net'
 import { basename, dirname, join } from 'node:path'
 import { GatewayError, messageOf } from '../../daemon/errors.ts'
+import { syncFolder } from './durable.ts'
 
 const GROUP = 'edge-gateway'
 const NEW_MODE = 0o640
@@ -75,15 +76,6 @@ function writeNew(made: string, content: string, target: string): void {
 function groupId(): number | undefined {
   const found = new RegExp(`^${GROUP}:[^:]*:(\\d+):`, 'm').exec(readIfThere('/etc/group') ?? '')
   return found === null ? undefined : Number(found[1])
-}
-
-function syncFolder(path: string): void {
-  const fd = openSync(path, 'r')
-  try {
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
 }
 
 function cannotWrite(path: string, cause: unknown): GatewayError {

@@ -1,6 +1,7 @@
 /** Devices over the control socket: all of them, one, why one is as it is, and messages as they come. */
 import type { Settings } from '../../config/settings.ts'
 import { GatewayError } from '../errors.ts'
+import { answering } from './answering.ts'
 import type { Clock } from '../clock.ts'
 import type { DeviceIntake } from '../ingest/intake.ts'
 import type { DeviceWatch } from '../ingest/device-watch.ts'
@@ -43,15 +44,7 @@ export function deviceRoutes(sources: DeviceSources): readonly Route[] {
 }
 
 function route(path: string, answer: (request: RouteRequest) => object | Promise<object>): Route {
-  const run = async (request: RouteRequest): Promise<Reply> => {
-    try {
-      return { status: 200, body: await answer(request) }
-    } catch (error) {
-      if (!(error instanceof GatewayError) || error.kind === 'fatal') throw error
-      return { status: 404, body: { error: error.message, remedy: error.remedy } }
-    }
-  }
-  return { method: 'GET', path, run }
+  return answering({ method: 'GET', path, answer, refused: 404 })
 }
 
 function idOf({ params }: RouteRequest): string {

@@ -1,5 +1,6 @@
 /** Export, import and backup over the control socket. The commands write and read the media: the daemon may not. */
 import { GatewayError } from '../errors.ts'
+import { answering } from './answering.ts'
 import type { ExportSum } from '../move/file.ts'
 import type { ExportDesk, ExportFacts, ExportFilter } from '../move/export-desk.ts'
 import { LANES, type OutboxMoves, type Reply, type Route, type RouteRequest } from '../ports.ts'
@@ -65,15 +66,7 @@ function route(
   answer: (request: RouteRequest) => object | Promise<object>,
   bodyBytesMax?: number,
 ): Route {
-  const run = async (request: RouteRequest): Promise<Reply> => {
-    try {
-      return { status: 200, body: await answer(request) }
-    } catch (error) {
-      if (!(error instanceof GatewayError) || error.kind === 'fatal') throw error
-      return { status: 409, body: { error: error.message, remedy: error.remedy } }
-    }
-  }
-  return { method, path, run, ...(bodyBytesMax === undefined ? {} : { bodyBytesMax }) }
+  return answering({ method, path, answer, bodyBytesMax })
 }
 
 function stream(lines: AsyncIterable<string>): Reply {

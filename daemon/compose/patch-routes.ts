@@ -3,10 +3,11 @@ import { parseSpan } from '../../config/dotted.ts'
 import type { BrokenDocument, LocksDocument } from '../cli/patch-views.ts'
 import type { Clock } from '../clock.ts'
 import { GatewayError } from '../errors.ts'
+import { answering } from './answering.ts'
 import type { Memory } from '../patch/memory.ts'
 import type { LockEntry } from '../patch/lock-entries.ts'
 import type { Queues } from '../patch/queue.ts'
-import type { Reply, Route, RouteRequest } from '../ports.ts'
+import type { Route, RouteRequest } from '../ports.ts'
 import { HOLD_MAX_MS, type Holds } from './holds.ts'
 import { historyDocument, holdDocument } from './patch-documents.ts'
 import type { PatchDesk } from './patch-desk.ts'
@@ -38,17 +39,8 @@ export function patchRoutes(sources: PatchSources): readonly Route[] {
   ]
 }
 
-/** What is refused says what to do. A fault of the program is left to the server. */
 function route(method: Route['method'], path: string, answer: (request: RouteRequest) => object | Promise<object>): Route {
-  const run = async (request: RouteRequest): Promise<Reply> => {
-    try {
-      return { status: 200, body: await answer(request) }
-    } catch (error) {
-      if (!(error instanceof GatewayError) || error.kind === 'fatal') throw error
-      return { status: 409, body: { error: error.message, remedy: error.remedy } }
-    }
-  }
-  return { method, path, run }
+  return answering({ method, path, answer })
 }
 
 function unknown(patch = ''): never {

@@ -2,8 +2,9 @@
  * Guards the start against a layer on trial: a patch whose settings the box can't start with must not make it start
  * for ever. A small file in the data directory counts the starts that were tried with it and did not become ready.
  */
-import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { writeWhole } from '../../adapters/host/durable.ts'
 import type { LeftOut } from './layers.ts'
 
 /** A power cut during a start is no fault of the patch; three in a row are one as far as anybody can tell. */
@@ -67,19 +68,6 @@ export class TrialMark {
   }
 
   #write(mark: Mark): void {
-    const file = openSync(`${this.#path}.new`, 'w', 0o600)
-    try {
-      writeSync(file, JSON.stringify(mark))
-      fsyncSync(file)
-    } finally {
-      closeSync(file)
-    }
-    renameSync(`${this.#path}.new`, this.#path)
-    const folder = openSync(dirname(this.#path), 'r')
-    try {
-      fsyncSync(folder)
-    } finally {
-      closeSync(folder)
-    }
+    writeWhole(this.#path, JSON.stringify(mark))
   }
 }

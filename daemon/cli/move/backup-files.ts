@@ -1,10 +1,11 @@
 /** The folder of a backup: files, and a manifest with their digests. */
 import { createHash } from 'node:crypto'
 import { createReadStream, existsSync } from 'node:fs'
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { faultOf } from '../../../store/stopped-copy.ts'
 import { GatewayError, messageOf } from '../../errors.ts'
+import { syncPath } from './write-file.ts'
 
 const MANIFEST = 'manifest.json'
 const FORMAT = 1
@@ -61,16 +62,16 @@ export class BackupFolder {
 
   async note(name: string): Promise<void> {
     const path = join(this.#building, name)
-    await sync(path)
+    await syncPath(path)
     this.#files.push({ name, bytes: (await stat(path)).size, sha256: await digestOf(path) })
   }
 
   async finish(facts: Omit<Manifest, 'edgeGatewayBackup' | 'files'>): Promise<Manifest> {
     const manifest: Manifest = { edgeGatewayBackup: FORMAT, ...facts, files: this.#files }
     await writeFile(join(this.#building, MANIFEST), `${JSON.stringify(manifest, undefined, 2)}\n`, { flush: true })
-    await sync(this.#building)
+    await syncPath(this.#building)
     await rename(this.#building, this.path)
-    await sync(dirname(this.path))
+    await syncPath(dirname(this.path))
     return manifest
   }
 
@@ -115,17 +116,6 @@ async function digestOf(path: string): Promise<string> {
   const hash = createHash('sha256')
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) hash.update(chunk)
   return hash.digest('hex')
-}
-
-async function sync(path: string): Promise<void> {
-  const handle = await open(path, 'r')
-  try {
-    await handle.sync()
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error
-  } finally {
-    await handle.close()
-  }
 }
 
 function mediumFails(folder: string, error: unknown): GatewayError {

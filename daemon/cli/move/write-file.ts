@@ -65,7 +65,7 @@ export class ExportWriter {
   async finish(): Promise<void> {
     await this.#open()
     await this.#close(true)
-    await syncFolder(dirname(this.#nameOf(1)))
+    await syncPath(dirname(this.#nameOf(1)))
     for (const path of this.#paths) await dropCache(path)
   }
 
@@ -73,7 +73,7 @@ export class ExportWriter {
   async publish(): Promise<readonly string[]> {
     const names = this.#paths.map((_, index) => this.#nameOf(index + 1))
     for (const [index, path] of this.#paths.entries()) await rename(path, names[index] ?? path)
-    await syncFolder(dirname(this.#nameOf(1)))
+    await syncPath(dirname(this.#nameOf(1)))
     return names
   }
 
@@ -147,7 +147,7 @@ export class ExportWriter {
   }
 }
 
-async function syncFolder(path: string): Promise<void> {
+export async function syncPath(path: string): Promise<void> {
   const folder = await open(path, 'r')
   try {
     await folder.sync()

@@ -1,18 +1,8 @@
 /** Where imports lie: a folder each below `<dataDir>/imported`, with a buffer of its own and a note about it. */
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statfsSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
+import { syncFolder, writeWhole } from '../../../adapters/host/durable.ts'
+import { mib } from '../../../store/room.ts'
 import { GatewayError, messageOf } from '../../errors.ts'
 import type { ExportHead, ExportSum } from '../../move/file.ts'
 
@@ -114,22 +104,6 @@ export class ImportFolder {
   }
 
   #write(folder: string, note: ImportNote): void {
-    const next = join(folder, `${NOTE_FILE}.new`)
-    writeFileSync(next, JSON.stringify(note), { flush: true })
-    renameSync(next, join(folder, NOTE_FILE))
-    syncFolder(folder)
+    writeWhole(join(folder, NOTE_FILE), JSON.stringify(note), 0o640)
   }
-}
-
-function syncFolder(path: string): void {
-  const fd = openSync(path, 'r')
-  try {
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
-}
-
-function mib(bytes: number): string {
-  return `${Math.ceil(bytes / 2 ** 20)} MiB`
 }

@@ -7,6 +7,7 @@ import type { EpochId, Lane, Log } from '../../daemon/ports.ts'
 import { connectToAny, openClient, type Client } from './client.ts'
 import { TOPIC_NOT_ALLOWED } from './codes.ts'
 import { readCredentials } from './credentials.ts'
+import { withUndecided } from './kafkajs.ts'
 import { kafkaError, KafkaError } from './failure.ts'
 import type { KafkaClientSettings } from './settings.ts'
 import { TopicDesk } from './topics.ts'
@@ -30,7 +31,20 @@ export interface ReadSpan {
   readonly isCut: boolean
 }
 
+export interface Reading {
+  readonly topics: readonly string[]
+  /** Wall ms; undefined: from the beginning. */
+  readonly sinceMs: number | undefined
+  readonly visit: (record: HistoryRecord) => void
+  /** Called once for each topic whose end is held back by an open transaction, of whatever producer. */
+  readonly wait: (topic: string, partitions: readonly number[]) => void
+}
+
 const REQUEST_MS = 30_000
+/** Transactions that are open when a topic's ends are asked for are waited for so long; most brokers allow none so long. */
+const DECIDED_MS = 15 * 60_000
+const LOOK_MS = 250
+const TOLD_AFTER_LOOKS = 8
 /** Nothing came for so long although the end is not reached. */
 const SILENT_MS = 60_000
 const PARTITION_BYTES = 1 << 20
@@ -63,11 +77,12 @@ export class KafkaHistory {
    * Rejects with a `GatewayError`. kafkajs can't read a partition without joining a group: it joins one of its own, whose
    * name begins like those of the positions, so that the gateway's right to groups covers it, and commits nothing.
    */
-  read(topics: readonly string[], sinceMs: number | undefined, visit: (record: HistoryRecord) => void): Promise<readonly ReadSpan[]> {
+  read(reading: Reading): Promise<readonly ReadSpan[]> {
+    const { topics, visit } = reading
     return this.#use(async (client) => {
       const admin = client.kafka.admin({ retry: { retries: 5, initialRetryTime: 200 } })
       await connectToAny(admin, this.#settings.brokers.length)
-      const spans = (await Promise.all(topics.map((topic) => spansOf(admin, topic, sinceMs)))).flat()
+      const spans = (await Promise.all(topics.map((topic) => this.#spansOf(admin, topic, reading)))).flat()
       await admin.disconnect()
       if (spans.every(({ from, to }) => from >= to)) return spans
       const { prefix, gatewayId } = this.#settings
@@ -125,6 +140,35 @@ export class KafkaHistory {
     }
   }
 
+  async #spansOf(admin: Admin, topic: string, { sinceMs, wait }: Reading): Promise<ReadSpan[]> {
+    const offsets = await this.#decided(admin, topic, wait)
+    const starts = sinceMs === undefined ? [] : await admin.fetchTopicOffsetsByTimestamp(topic, sinceMs)
+    return offsets.map(({ partition, low, high }) => {
+      const start = starts.find((one) => one.partition === partition)?.offset
+      const to = Number(high)
+      const from = start === undefined ? Number(low) : Number(start) < 0 ? to : Math.max(Number(start), Number(low))
+      return { topic, partition, from, to, isCut: from > 0 }
+    })
+  }
+
+  /**
+   * The ends up to which a `read_committed` reader sees everything that stands there now. Kafka answers a commit before it
+   * has written its markers, and any producer's open transaction hides what others committed behind its first record.
+   */
+  async #decided(admin: Admin, topic: string, wait: Reading['wait']): Promise<Awaited<ReturnType<Admin['fetchTopicOffsets']>>> {
+    const ends = await withUndecided(() => admin.fetchTopicOffsets(topic))
+    const deadlineMs = this.#clock.monotonicMs() + DECIDED_MS
+    for (let looks = 0; ; looks += 1) {
+      const stable = await admin.fetchTopicOffsets(topic)
+      const endOf = (partition: number): number => Number(stable.find((one) => one.partition === partition)?.high ?? 0)
+      const open = ends.filter(({ partition, high }) => endOf(partition) < Number(high)).map(({ partition }) => partition)
+      if (open.length === 0) return stable
+      if (looks === TOLD_AFTER_LOOKS) wait(topic, open)
+      if (this.#clock.monotonicMs() > deadlineMs) throw undecided(topic, open)
+      await sleep(this.#clock, LOOK_MS, AbortSignal.any([]))
+    }
+  }
+
   /** A cluster that has just started has no coordinator for a while. */
   async #patiently<Result>(ask: () => Promise<Result>): Promise<Result> {
     for (let tries = 1; ; tries += 1) {
@@ -151,24 +195,20 @@ export class KafkaHistory {
   }
 }
 
+function undecided(topic: string, partitions: readonly number[]): GatewayError {
+  return new GatewayError(
+    'rejected',
+    `a transaction has been open in ${topic}, partition ${partitions.join(', ')}, for ${DECIDED_MS / 60_000} minutes: what is committed behind its first record can't be read`,
+    { remedy: `kafka-transactions.sh find-hanging --topic ${topic} names it, and its abort ends it; then verify again` },
+  )
+}
+
 /** Not a word of a broker: nobody answers. */
 function refused(error: KafkaError): GatewayError {
   if (error.code === undefined && !error.alarm)
     return new GatewayError('transient', error.message, { cause: error, remedy: '`edgectl doctor` looks at each broker' })
   const remedy = error.code === TOPIC_NOT_ALLOWED ? 'grant the right to read: `edgectl kafka setup --print --for-verify`' : error.remedy
   return new GatewayError('rejected', error.message, { cause: error, ...(remedy === undefined ? {} : { remedy }) })
-}
-
-/** The end is the last stable offset: what is not decided yet is not read. */
-async function spansOf(admin: Admin, topic: string, sinceMs: number | undefined): Promise<ReadSpan[]> {
-  const offsets = await admin.fetchTopicOffsets(topic)
-  const starts = sinceMs === undefined ? [] : await admin.fetchTopicOffsetsByTimestamp(topic, sinceMs)
-  return offsets.map(({ partition, low, high }) => {
-    const start = starts.find((one) => one.partition === partition)?.offset
-    const to = Number(high)
-    const from = start === undefined ? Number(low) : Number(start) < 0 ? to : Math.max(Number(start), Number(low))
-    return { topic, partition, from, to, isCut: from > 0 }
-  })
 }
 
 function isWithin({ offset }: KafkaMessage, { from, to }: ReadSpan): boolean {

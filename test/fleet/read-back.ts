@@ -3,6 +3,7 @@
  * `read_committed` shows to everybody else.
  */
 import { spawn } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 export interface Consumed {
   readonly partition: number
@@ -15,9 +16,43 @@ export interface Consumed {
 /** Header line, then the payload by its length: log text holds any byte. */
 const FORMAT = '%p\\t%o\\t%K\\t%S\\t%k\\t%h\\n%s\\n'
 
-/** Everything in the topic up to its end, per partition in order. */
+/** Longer than a transaction that nobody ends stays open. */
+const DECIDED_MS = 90_000
+const LOOK_MS = 50
+
+/**
+ * Everything in the topic up to where it ends now, per partition in order. Kafka answers a commit before it has written
+ * its markers, and until then a reader sees none of it: so it is waited for first. Rejects when a transaction stays open.
+ */
 export async function readBack(broker: string, topic: string): Promise<Consumed[]> {
-  const args = ['-C', '-q', '-e', '-b', broker, '-t', topic, '-o', 'beginning', '-X', 'isolation.level=read_committed', '-f', FORMAT]
+  await decided(broker, topic)
+  return parse(await kcat(['-C', '-q', '-e', '-b', broker, '-t', topic, '-o', 'beginning', ...COMMITTED, '-f', FORMAT]))
+}
+
+const COMMITTED = ['-X', 'isolation.level=read_committed']
+
+async function decided(broker: string, topic: string): Promise<void> {
+  const listed = JSON.parse((await kcat(['-L', '-J', '-b', broker, '-t', topic])).toString()) as {
+    topics: { partitions: { partition: number }[] }[]
+  }
+  const places = listed.topics.flatMap(({ partitions }) => partitions).flatMap(({ partition }) => ['-t', `${topic}:${partition}:-1`])
+  if (places.length === 0) return
+  const ends = async (isolation: readonly string[]): Promise<readonly number[]> => {
+    const lines = (await kcat(['-Q', '-b', broker, ...places, ...isolation])).toString().trim().split('\n').sort()
+    return lines.map((line) => Number(/offset (\d+)/.exec(line)?.[1]))
+  }
+  const wanted = await ends([])
+  const deadlineMs = performance.now() + DECIDED_MS
+  for (;;) {
+    const stable = await ends(COMMITTED)
+    if (wanted.every((end, at) => (stable[at] ?? 0) >= end)) return
+    if (performance.now() > deadlineMs)
+      throw new Error(`a transaction stays open in ${topic}: it ends at ${wanted.join(', ')}, and is read to ${stable.join(', ')}`)
+    await sleep(LOOK_MS)
+  }
+}
+
+async function kcat(args: readonly string[]): Promise<Buffer> {
   const child = spawn('kcat', args, { stdio: ['ignore', 'pipe', 'pipe'] })
   const chunks: Buffer[] = []
   const errors: Buffer[] = []
@@ -28,7 +63,7 @@ export async function readBack(broker: string, topic: string): Promise<Consumed[
     child.once('close', resolve)
   })
   if (code !== 0) throw new Error(`kcat ended with ${code}: ${Buffer.concat(errors).toString()}`)
-  return parse(Buffer.concat(chunks))
+  return Buffer.concat(chunks)
 }
 
 function parse(bytes: Buffer): Consumed[] {

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { before, describe, test } from 'node:test'
+import kafkajs from '../../adapters/kafka/kafkajs.ts'
 import type { LaneVerdict } from '../../daemon/verify/judge.ts'
 import { edgectlOf } from '../fleet/box.ts'
 import { judge } from '../fleet/judge.ts'
@@ -65,6 +67,26 @@ describe('what the box says of the past', { concurrency: true }, () => {
     assert.equal((await verified(box, ['--epoch', first?.epoch ?? ''])).code, 0)
     await box.gateway.end('SIGTERM')
     assert.equal((await verified(box)).code, 1, 'it works with the daemon down')
+  })
+
+  test('what is committed and can not be read yet is no gap: another program holds the end of the topic back', async () => {
+    const box = await KafkaBox.start({ scope, kafka, name: 'held-back' })
+    const other = new kafkajs.Kafka({ brokers: [kafka.internalEndpoint], logLevel: 0 })
+    const producer = other.producer({ transactionalId: 'other', idempotent: true, maxInFlightRequests: 1 })
+    await producer.connect()
+    scope.atEnd(() => producer.disconnect())
+    const transaction = await producer.transaction()
+    await transaction.send({ topic: box.topic, messages: [0, 1, 2].map((partition) => ({ partition, value: 'undecided' })) })
+    for (const device of ['a', 'b', 'c']) box.publish(device, 10)
+    await box.drained()
+    const asked = edgectlOf(box, ['verify'])
+    const early = await Promise.race([asked, sleep(4_000)])
+    assert.equal(early, undefined, early?.stdout)
+    await transaction.abort()
+    const { code, stdout, stderr } = await asked
+    assert.match(stderr, /^waiting: a transaction is open in logs-held-back, partition /m)
+    assert.match(stdout, /30 records/)
+    assert.equal(code, 0, stdout)
   })
 
   test('what was exported is no gap', async () => {

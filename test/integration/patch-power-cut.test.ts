@@ -10,6 +10,7 @@ import {
   closeSync,
   fsyncSync,
   lstatSync,
+  mkdirSync,
   openSync,
   readFileSync,
   readdirSync,
@@ -19,8 +20,10 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'node:test'
 import { SystemClock, systemRandom } from '../../adapters/host/clock.ts'
+import { removeAll } from '../../adapters/host/releases/disk.ts'
 import { releaseName } from '../../adapters/host/releases/plan.ts'
 import { HttpDownloads } from '../../adapters/http/download.ts'
 import type { Outcome } from '../../daemon/patch/kinds.ts'
@@ -87,6 +90,21 @@ test('a download that the disk fails in leaves no file open', async () => {
   await assert.rejects(downloads.fetch(artifact, path, never), { kind: 'transient', message: /EIO/ })
   assert.deepEqual(openBelow(mount.path), [])
   await downloads.stop()
+})
+
+test('a removal that the disk fails in goes on nowhere after it has been told', async () => {
+  const mount = await mountForgetful(scope, join(scope.folder(), 'disk'))
+  const tree = join(mount.path, 'tree')
+  for (let at = 0; at < 100; at += 1) mkdirSync(join(tree, `${at}`, 'below'), { recursive: true })
+  await mount.limit(20)
+  await assert.rejects(removeAll(tree), { code: 'EIO' })
+  await mount.limit(undefined)
+  const left = readdirSync(tree, { recursive: true })
+  assert.deepEqual(openBelow(mount.path), [])
+  await sleep(300)
+  assert.deepEqual(readdirSync(tree, { recursive: true }), left)
+  await removeAll(tree)
+  assert.deepEqual(readdirSync(mount.path), [])
 })
 
 interface Scene {

@@ -159,3 +159,24 @@ test('a service dies with the program that started it', async (t) => {
   owner.kill('SIGKILL')
   assert.ok(await waitForEnd(broker, 30_000), readFileSync(join(dir, 'mosquitto.log'), 'utf8'))
 })
+
+test('two test programs are never given the same port while both live', async () => {
+  const ports = new URL('../services/ports.ts', import.meta.url).href
+  const script = `import { freePort } from '${ports}'
+    for (let at = 0; at < 1500; at += 1) console.log(await freePort())
+    console.log('all'); process.stdin.resume()`
+  const programs = ['a', 'b'].map(() =>
+    spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['pipe', 'pipe', 'inherit'] }),
+  )
+  const drawn = programs.map(async ({ stdout }) => {
+    let text = ''
+    for await (const chunk of stdout) {
+      text += String(chunk)
+      if (text.endsWith('all\n')) return text.trim().split('\n').slice(0, -1)
+    }
+    throw new Error(text)
+  })
+  const all = (await Promise.all(drawn)).flat()
+  for (const program of programs) program.kill('SIGKILL')
+  assert.deepEqual([all.length, new Set(all).size], [3_000, 3_000])
+})

@@ -1,7 +1,6 @@
-import { createReadStream } from 'node:fs'
 import { chmod, lchown, mkdir, readdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
-import { exists, freeBytes, seize, makeFolder, removeAll, sync, writeDurable } from './disk.ts'
+import { chunksOf, exists, freeBytes, seize, makeFolder, removeAll, sync, writeDurable } from './disk.ts'
 import { differences, entryOf, readManifest, walk, type Manifest, type ManifestEntry } from './manifest.ts'
 import { incomingPath, pathsOf, type FilesPlan } from './plan.ts'
 import { createFile, makeFolders, safeParts, unpackTar } from './unpack.ts'
@@ -80,7 +79,7 @@ async function place(plan: FilesPlan, artifact: FilesPlan['artifacts'][number], 
   const folder = await makeFolders(unfinished, parts.slice(0, -1))
   const handle = await createFile(join(folder, parts.at(-1) ?? ''), artifact.mode)
   try {
-    for await (const chunk of createReadStream(source, { signal })) await handle.writeFile(chunk as Buffer)
+    for await (const chunk of chunksOf(source, signal)) await handle.writeFile(chunk)
   } finally {
     await handle.close()
   }

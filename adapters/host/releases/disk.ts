@@ -13,6 +13,17 @@ export async function sync(path: string): Promise<void> {
   }
 }
 
+/** What is in a file, piece by piece; when the reader ends, however it does, the file is closed. A stream closes it later. */
+export async function* chunksOf(path: string, signal?: AbortSignal): AsyncGenerator<Buffer> {
+  const handle = await open(path, 'r')
+  try {
+    const stream = handle.createReadStream({ start: 0, autoClose: false, ...(signal === undefined ? {} : { signal }) })
+    for await (const chunk of stream as AsyncIterable<Buffer>) yield chunk
+  } finally {
+    await handle.close()
+  }
+}
+
 /** Whole or not at all, also after a power cut. */
 export async function writeDurable(path: string, text: string): Promise<void> {
   const temporary = `${path}.new`
@@ -31,8 +42,16 @@ export async function makeFolder(path: string): Promise<void> {
   if ((await mkdir(path, { recursive: true, mode: 0o755 })) !== undefined) await sync(dirname(path))
 }
 
+/**
+ * One after the other: `rm` of Node goes on in the other branches of the tree after it has rejected for one, and would
+ * take away what the next try builds there.
+ */
 export async function removeAll(path: string): Promise<void> {
-  await rm(path, { recursive: true, force: true })
+  const stat = await found(lstat(path))
+  if (stat === undefined) return
+  if (!stat.isDirectory()) return rm(path, { force: true })
+  for (const name of await readdir(path)) await removeAll(join(path, name))
+  await rmdir(path)
 }
 
 /**

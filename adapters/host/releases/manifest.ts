@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { lstat, readFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { found } from './disk.ts'
+import { chunksOf, found } from './disk.ts'
 
 export interface ManifestEntry {
   /** Relative to the release folder. */
@@ -55,7 +54,7 @@ export async function walk(folder: string): Promise<readonly string[]> {
 
 export async function sha256Of(path: string): Promise<string> {
   const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer)
+  for await (const chunk of chunksOf(path)) hash.update(chunk)
   return hash.digest('hex')
 }
 

@@ -40,7 +40,8 @@ const HELP = `
 Each message has a position in its epoch and lane, and carries it to Kafka. It reads the data topic as a read_committed
 consumer does, and holds it against the positions that Kafka has committed for this box, and against what the box knows
 to have left in another way: dead letters, exports, limits. It can't prove what Kafka has deleted (retention), what
-another program wrote, and the gateway's own records (their ledger's topic keeps only the newest).
+another program wrote, and the gateway's own records (their ledger's topic keeps only the newest). What is hidden behind
+a transaction that any producer has open is waited for.
 Exit code 0: nothing is missing or twice; 1: something is, and it is named, or nothing of the box is there at all.
 
 Kafka must allow reading:  edgectl kafka setup --print --for-verify
@@ -63,7 +64,12 @@ async function run(program: Command, options: VerifyOptions): Promise<void> {
   // Before the topics' ends are asked for: what is committed later may lie behind them.
   const committed = new Map(await history.committed(known))
   const seen = new Reading(gateway, options.device)
-  const spans = await history.read(settings.kafka.allowedTopics, sinceOf(options.since, clock), (record) => seen.add(record))
+  const spans = await history.read({
+    topics: settings.kafka.allowedTopics,
+    sinceMs: sinceOf(options.since, clock),
+    visit: (record) => seen.add(record),
+    wait: tellWait,
+  })
   seen.progress.end()
   for (const [epoch, lanes] of await history.committed([...seen.judge.epochs].filter((epoch) => !committed.has(epoch))))
     committed.set(epoch, lanes)
@@ -85,6 +91,12 @@ async function run(program: Command, options: VerifyOptions): Promise<void> {
   }
   show(program, document, view(verdicts, seen, spans, gateway))
   process.exitCode = proven ? 0 : 1
+}
+
+function tellWait(topic: string, partitions: readonly number[]): void {
+  process.stderr.write(
+    `waiting: a transaction is open in ${printable(topic)}, partition ${partitions.join(', ')}, and hides what is behind it\n`,
+  )
 }
 
 class Reading {

@@ -15,6 +15,7 @@ import { reconfigure } from './compose/reload.ts'
 import { controlRoutes, metricsRoutes } from './compose/routes.ts'
 import type { Start } from './compose/starting.ts'
 import { GatewayError, messageOf } from './errors.ts'
+import { submitEvent } from './event.ts'
 import { Monitor, type Watched } from './monitor.ts'
 import type { PatchFigures } from './patch-figures.ts'
 import type { Log } from './ports.ts'
@@ -59,12 +60,12 @@ export class Gateway {
     this.#configuration = new LiveConfiguration(start.layered, { ...start, memory, clock, log, takeOver, report })
     const overrides = new Overrides({ memory, clock, log, configuration: this.#configuration })
     const holds = new Holds({ memory, clock, log, report, onChange: () => this.#patches?.lookAgain() })
-    this.#moving = new Moving(this.#parts, () => this.#inForce)
+    this.#moving = new Moving(this.#parts, () => this.#inForce, report)
     this.#configuration.onChange(() => this.#moving.imports.configure(this.#inForce))
     this.#patches = this.#patchPath(settings, Patches)
     const patches = (): PatchFigures | undefined => this.#patches?.figures(holds.current())
     this.#monitor = new Monitor(
-      { ...watched(this.#configuration, overrides, this.#parts), patches, imports: () => this.#moving.imports.figures() },
+      { ...watched(this.#configuration, overrides, this.#parts), patches, moves: () => this.#moving.figures() },
       clock,
       log,
     )
@@ -174,15 +175,8 @@ export class Gateway {
   /** A record of the gateway's own for the events topic; nobody reads it while no Kafka is named. */
   #report(type: string, document: object): void {
     const { outbox, clock } = this.#parts
-    const gateway = this.#inForce.gateway.id
-    if (this.#inForce.kafka === undefined) return
-    outbox.submitInternal({
-      destination: 'events',
-      key: gateway,
-      value: Buffer.from(JSON.stringify({ gateway, epoch: outbox.state().epoch, ...document })),
-      headers: [['type', type]],
-      receivedMs: clock.wallMs(),
-    })
+    const { gateway, kafka } = this.#inForce
+    if (kafka !== undefined) submitEvent({ outbox, gateway: gateway.id, wallMs: clock.wallMs() }, type, document)
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { deviceMetrics } from './device-figures.ts'
 import { isReady } from './health.ts'
+import { moveMetrics } from './move/metrics.ts'
 import { patchMetrics } from './patch-figures.ts'
 import { LANES, SHED_REASONS, type Metric, type MetricSample } from './ports.ts'
 import type { Snapshot } from './status.ts'
@@ -12,7 +13,14 @@ const VERDICTS = ['ok', 'starting', 'buffering', 'blocked', 'degraded', 'stuck',
 
 export function metricsOf(snapshot: Snapshot): readonly Metric[] {
   const patches = snapshot.patches === undefined ? [] : patchMetrics(snapshot.patches)
-  return [...gatewayMetrics(snapshot), ...intakeMetrics(snapshot), ...bufferMetrics(snapshot), ...kafkaMetrics(snapshot), ...patches]
+  return [
+    ...gatewayMetrics(snapshot),
+    ...intakeMetrics(snapshot),
+    ...bufferMetrics(snapshot),
+    ...kafkaMetrics(snapshot),
+    ...moveMetrics(snapshot),
+    ...patches,
+  ]
 }
 
 function gatewayMetrics(snapshot: Snapshot): readonly Metric[] {

@@ -19,6 +19,7 @@ const REPORT_EVERY_MS = 15 * 60_000
 /** A verdict is reported when it has stood this long, so that a flapping link does not flood the events topic. */
 const SETTLE_MS = 5_000
 const DROPS_EVERY_MS = 60_000
+const NOTHING = { messages: 0, bytes: 0 }
 
 export interface Watched {
   readonly identity: Identity
@@ -30,7 +31,7 @@ export interface Watched {
   whenFull(): Snapshot['whenFull']
   configuration(): ConfigurationFigures
   patches(): PatchFigures | undefined
-  imports?(): Snapshot['imports']
+  moves?(): Pick<Snapshot, 'imports' | 'importTally'>
   readonly ledger: Ledger
   /** Undefined while no Kafka is named: there is nobody to report to. */
   report(record: InternalRecord): void
@@ -50,7 +51,7 @@ export class Monitor implements Component {
   #nextReportMs = 0
   #lastNotice: OutboxNotice | undefined
   #cancel: (() => void) | undefined
-  #totals: Pick<LedgerTotals, 'shed' | 'lost'> = { shed: {}, lost: { messages: 0, bytes: 0 } }
+  #totals: Snapshot['ledger'] = { shed: {}, lost: NOTHING, exported: NOTHING }
   #asking = false
   #shedAtStart: LedgerTotals['shed'] = {}
   /** As of when the relay met what now stands in its way. */
@@ -112,7 +113,7 @@ export class Monitor implements Component {
       whenFull: this.#watched.whenFull(),
       configuration,
       patches,
-      imports: this.#watched.imports?.() ?? [],
+      ...this.#watched.moves?.(),
       outbox,
       relay,
       rates: {

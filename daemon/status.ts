@@ -1,7 +1,7 @@
 /** The status document: what `edgectl status --json`, the control socket and the status records say. */
 import { deviceStatus, type DeviceFigures } from './device-figures.ts'
 import { backlog, type RelayFigures, type Verdict } from './health.ts'
-import type { ImportFigures } from './move/figures.ts'
+import type { ImportFigures, ImportTally } from './move/figures.ts'
 import { patchStatus, type PatchFigures } from './patch-figures.ts'
 import {
   LANES,
@@ -79,7 +79,7 @@ export interface Snapshot {
   readonly intake: IntakeFigures
   readonly devices: DeviceFigures
   /** Over all starts, also what was dropped in the buffer (evicted, expired); at most a second old. */
-  readonly ledger: Pick<LedgerTotals, 'shed' | 'lost'>
+  readonly ledger: Pick<LedgerTotals, 'shed' | 'lost' | 'exported'>
   /** By reason, at the door and in the buffer. */
   readonly shedSinceStart: Readonly<Partial<Record<ShedReason, Counted>>>
   readonly outbox: OutboxState
@@ -90,6 +90,7 @@ export interface Snapshot {
   readonly patches: PatchFigures | undefined
   /** Messages of other boxes, on their way through this one. */
   readonly imports?: readonly ImportFigures[]
+  readonly importTally?: ImportTally | undefined
   readonly rates: {
     readonly inPerSecond: number
     readonly outPerSecond: number

@@ -16,6 +16,8 @@ interface SetupOptions {
   readonly replication?: string
   readonly principal?: string
   readonly importFor?: string
+  readonly prefix?: string
+  readonly topic?: readonly string[]
   readonly forVerify?: boolean
 }
 
@@ -30,6 +32,8 @@ export function kafkaCommands(program: Command): void {
     .option('--replication <n>', 'copies of each new topic; default: 3, or as many as there are brokers')
     .option('--principal <name>', 'whom to give the rights; default: kafka.sasl.username')
     .option('--import-for <gateway>', 'only the rights that this box needs to deliver what that one exported')
+    .option('--prefix <name>', 'with --import-for: kafka.prefix of that box; default: of this one')
+    .option('--topic <names...>', 'with --import-for: data topics of that box; default: of this one')
     .option('--for-verify', 'also the right to read the data topics, for edgectl verify')
     .addHelpText('after', '\nExample:\n  edgectl kafka setup --print\n  edgectl kafka setup --partitions 12 --replication 3')
     .action((options: SetupOptions) => setUp(program, options))
@@ -38,10 +42,14 @@ export function kafkaCommands(program: Command): void {
 async function setUp(program: Command, options: SetupOptions): Promise<void> {
   const { settings } = load(program.opts<GlobalOptions>())
   const kafka = named(settings)
+  if (options.importFor === undefined && (options.prefix ?? options.topic) !== undefined)
+    throw new GatewayError('rejected', '--prefix and --topic go with --import-for', {
+      remedy: 'for this box itself they stand in its configuration: kafka.prefix, kafka.topic',
+    })
   const wanted = kafkaPlan({
-    prefix: kafka.prefix,
+    prefix: options.prefix ?? kafka.prefix,
     gateway: options.importFor ?? settings.gateway.id,
-    dataTopics: kafka.allowedTopics,
+    dataTopics: options.topic ?? kafka.allowedTopics,
     readable: options.forVerify === true,
     partitions: positive('--partitions', options.partitions),
     replication: options.replication === undefined ? undefined : positive('--replication', options.replication),

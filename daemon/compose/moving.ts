@@ -5,6 +5,7 @@ import type { Component } from '../component.ts'
 import { ExportDesk, type ExportDeskParts } from '../move/export-desk.ts'
 import type { Route } from '../ports.ts'
 import type { RelayHold } from '../relay/relay.ts'
+import type { Snapshot } from '../status.ts'
 import { VERSION } from '../version.ts'
 import { Backups } from './backups.ts'
 import { Imports } from './imports/imports.ts'
@@ -19,18 +20,18 @@ export class Moving {
   readonly routes: readonly Route[]
   readonly #holds: RelayHolds
 
-  constructor({ outbox, relay, clock, log }: Parts, inForce: () => Settings) {
+  constructor({ outbox, relay, clock, log }: Parts, inForce: () => Settings, report: ExportDeskParts['report']) {
     this.#holds = new RelayHolds(relay)
     const { moves, memory } = outbox
     const draw = drawId
     const desk = new ExportDesk({
-      ...{ moves, memory, clock, log, draw },
+      ...{ moves, memory, clock, log, draw, report },
       version: VERSION,
       origin: () => originOf(inForce()),
       hold: (why) => this.#holds.set('export', why),
     })
     this.imports = new Imports({
-      ...{ clock, log, draw, random: systemRandom, settings: inForce },
+      ...{ clock, log, draw, report, random: systemRandom, settings: inForce },
       hold: (why) => this.#holds.set('import', why),
       share: (settings, fraction) => {
         const own = relaySettings(settings)
@@ -41,6 +42,10 @@ export class Moving {
     const backups = new Backups({ moves, clock, draw, dataDir: () => inForce().gateway.dataDir })
     this.components = [desk, backups, this.imports]
     this.routes = moveRoutes({ desk, imports: this.imports, backups, moves })
+  }
+
+  figures(): Pick<Snapshot, 'imports' | 'importTally'> {
+    return { imports: this.imports.figures(), importTally: this.imports.tally() }
   }
 
   /** Why nothing of the box's own may leave it, as the patch path sees it. */

@@ -44,6 +44,8 @@ export interface ExportDeskParts {
   readonly draw: () => string
   /** What the export's head says of the box. */
   readonly origin: () => Pick<ExportHead, 'gateway' | 'prefix' | 'topic' | 'allowedTopics'>
+  /** Tells the events topic. */
+  readonly report: (type: string, document: object) => void
   /** The relay waits meanwhile, or each message would go both ways. */
   readonly hold: (why: { readonly reason: string; readonly remedy: string } | undefined) => void
 }
@@ -189,8 +191,14 @@ export class ExportDesk implements Component {
         { export: note.id, messages: note.messages, files: note.files },
         'an export is complete; its messages left the buffer',
       )
+      this.#tell(note)
       return
     }
+  }
+
+  #tell({ id, messages, bytes, files }: ExportNote): void {
+    const at = new Date(this.#parts.clock.wallMs()).toISOString()
+    this.#parts.report('exported', { schema: 1, type: 'exported', at, export: id, messages, bytes, files })
   }
 
   /**

@@ -76,7 +76,7 @@ export function snapshot(change: Partial<Snapshot> = {}): Snapshot {
     devices: { online: 3, offline: 0, silent: 1, unknown: 0, fellSilent: 1, returned: 0, evicted: 0, untracked: 0 },
     shedSinceStart: { oversize: { messages: 1, bytes: 100 } },
     whenFull: { urgent: 'block', normal: 'block', deferred: 'drop-oldest' },
-    ledger: { shed: { oversize: { messages: 1, bytes: 100 } }, lost: { messages: 0, bytes: 0 } },
+    ledger: { shed: { oversize: { messages: 1, bytes: 100 } }, lost: { messages: 0, bytes: 0 }, exported: { messages: 0, bytes: 0 } },
     configuration: { overrides: [], leftOut: [] },
     patches: undefined,
     outbox: outboxState(),

@@ -43,6 +43,7 @@ class Stick {
       draw: () => `${(this.#drawn += 1)}`.padStart(16, '0'),
       origin: () => ({ gateway: 'gw', prefix: 'edge', topic: 'logs', allowedTopics: [] }),
       hold: (why) => this.holds.push(why !== undefined),
+      report: () => undefined,
     })
   }
 }

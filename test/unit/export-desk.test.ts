@@ -19,6 +19,7 @@ const oldNote = (index: number): ExportNote => ({
 function rig(memory: FakeMemory) {
   const moved: unknown[] = []
   const holds: unknown[] = []
+  const reports: object[] = []
   const span = { first: 1, last: END.position }
   const epoch = { epoch: END.epoch, bootId: 'b', createdMs: 1, touchedMs: 1, lanes: { normal: span } }
   const moves = {
@@ -30,8 +31,9 @@ function rig(memory: FakeMemory) {
     ...{ moves, memory, clock: new FakeClock(), log: SILENT, version: '1', draw: () => 'f'.repeat(16) },
     origin: () => ({ gateway: 'gw', prefix: 'edge', topic: undefined, allowedTopics: [] }),
     hold: (why) => void holds.push(why),
+    report: (type, document) => void reports.push({ ...document, type }),
   })
-  return { desk, moved, holds }
+  return { desk, moved, holds, reports }
 }
 
 /** What is told as failed must not happen later: the file may be gone by then. */
@@ -42,11 +44,15 @@ test('an export whose old notes find no room to be forgotten is carried out, not
   memory.fault = (changes) => {
     if (Object.values(changes).includes(undefined)) throw new GatewayError('saturated', 'the disk is full')
   }
-  const { desk, moved, holds } = rig(memory)
+  const { desk, moved, holds, reports } = rig(memory)
   const { id } = await desk.begin({ lanes: [], epochs: [] })
   await desk.take(id, FACTS)
   await desk.stop()
   assert.deepEqual(moved, [[END]])
+  assert.deepEqual(
+    reports.map((one) => ({ ...one, at: '' })),
+    [{ schema: 1, type: 'exported', at: '', export: id, messages: FACTS.messages, bytes: FACTS.bytes, files: FACTS.files }],
+  )
   assert.equal(holds.at(-1), undefined)
   assert.equal((await desk.note(id))?.state, 'done')
 })

@@ -62,6 +62,29 @@ describe('metrics', () => {
     assert.deepEqual([...labels].sort(), ['gateway', 'lane', 'reason', 'source', 'state', 'version'])
   })
 
+  it('tells what left on a medium and what came by one, apart from the own messages', async () => {
+    const some = { id: 'a', gateway: 'gw-7', importedAt: '', messages: 9, state: 'delivering', deadLetters: 0 } as const
+    const text = await exposition(
+      metricsOf(
+        snapshot({
+          ledger: { shed: {}, lost: { messages: 0, bytes: 0 }, exported: { messages: 4, bytes: 40 } },
+          imports: [
+            { ...some, left: 3, leftBytes: 30, reason: 'we are not allowed to use the topic' },
+            { ...some, left: 0, leftBytes: 0, state: 'dead-letters', deadLetters: 2 },
+            { ...some, left: 9, leftBytes: 90, state: 'waiting' },
+          ],
+          importTally: { taken: { messages: 20, bytes: 200 }, delivered: { messages: 8, bytes: 80 } },
+        }),
+      ),
+    )
+    const told = [...text.matchAll(/^edge_gateway_((?:export|import)\w+) (\d+)$/gm)].map(([, name, value]) => `${name} ${value}`)
+    assert.deepEqual(told, [
+      ...['exported_messages_total 4', 'exported_bytes_total 40', 'imported_messages_total 20', 'imported_bytes_total 200'],
+      ...['import_delivered_messages_total 8', 'import_delivered_bytes_total 80'],
+      ...['import_waiting_messages 12', 'import_waiting_bytes 120', 'import_dead_letters 2', 'import_stands 1'],
+    ])
+  })
+
   it('log path 20: connects that a listener refused have their series', async () => {
     const text = await exposition(
       metricsOf(snapshot({ sources: [sourceState({ refused: { held: 2, 'bad-credentials': 1 } }), sourceState({ name: 'plant' })] })),

@@ -8,6 +8,7 @@ import type { Settings } from '../../../config/settings.ts'
 import { Outbox } from '../../../store/outbox.ts'
 import { drawId, originOf } from '../../compose/moving.ts'
 import { outboxSettings } from '../../compose/settings.ts'
+import { submitEvent } from '../../event.ts'
 import { ExportDesk, type ExportFacts, type ExportFilter, type ExportNote } from '../../move/export-desk.ts'
 import type { ExportHead } from '../../move/file.ts'
 import { VERSION } from '../../version.ts'
@@ -116,6 +117,10 @@ class StoppedSource implements ExportSource {
       ...{ moves, memory, clock, log, version: VERSION, draw: drawId },
       origin: () => originOf(settings),
       hold: () => undefined,
+      report(type, document) {
+        const { gateway, kafka } = settings
+        if (kafka !== undefined) submitEvent({ outbox, gateway: gateway.id, wallMs: clock.wallMs() }, type, document)
+      },
     })
     await desk.start(new AbortController().signal)
     return new StoppedSource(outbox, desk, clock, dataDir)

@@ -4,7 +4,7 @@ import type { Settings } from '../../../config/settings.ts'
 import { Outbox } from '../../../store/outbox.ts'
 import type { OutboxSettings } from '../../../store/settings.ts'
 import type { Clock, Random } from '../../clock.ts'
-import { LANES, type Kafka, type Log } from '../../ports.ts'
+import { LANES, type Counted, type Kafka, type Log } from '../../ports.ts'
 import { Relay } from '../../relay/relay.ts'
 import type { RelaySettings } from '../../relay/settings.ts'
 import type { RelayState } from '../../relay/state.ts'
@@ -72,13 +72,20 @@ export class ImportDelivery {
     this.#relay.connectTo(kafkaFor(this.note, settings, this.#parts))
   }
 
-  get left(): number {
+  get left(): Counted {
     const { lanes } = this.outbox.state()
-    return LANES.reduce((sum, lane) => sum + lanes[lane].messages, 0)
+    const total = (key: 'messages' | 'bytes'): number => LANES.reduce((sum, lane) => sum + lanes[lane][key], 0)
+    return { messages: total('messages'), bytes: total('bytes') }
+  }
+
+  /** To Kafka, by this delivery. */
+  get committed(): Counted {
+    const { delivered, bytes } = this.relay
+    return { messages: LANES.reduce((sum, lane) => sum + delivered[lane], 0), bytes }
   }
 
   get isDrained(): boolean {
-    return this.#isOpen && this.left === 0 && this.outbox.state().inFlight.messages === 0
+    return this.#isOpen && this.left.messages === 0 && this.outbox.state().inFlight.messages === 0
   }
 
   get relay(): RelayState {
@@ -88,8 +95,10 @@ export class ImportDelivery {
 
 function relayFor({ gateway, prefix, topic, allowedTopics }: ImportNote, settings: Settings): RelaySettings {
   const own = relaySettings(settings)
+  // The box's own messages wait until older ones of its own are delivered: nobody else needs the uplink.
+  const share = gateway === settings.gateway.id ? 1 : IMPORT_SHARE
   const where = topic === undefined ? {} : { topic, allowedTopics }
-  return { ...own, ...where, gatewayId: gateway, isGuest: true, prefix, uplinkBytesPerSecond: own.uplinkBytesPerSecond * IMPORT_SHARE }
+  return { ...own, ...where, gatewayId: gateway, isGuest: true, prefix, uplinkBytesPerSecond: own.uplinkBytesPerSecond * share }
 }
 
 /**

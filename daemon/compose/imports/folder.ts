@@ -22,13 +22,15 @@ export interface ImportNote {
   readonly allowedTopics: readonly string[]
   readonly importedAt: string
   readonly messages: number
+  /** Of payload; an older release noted none. */
+  readonly bytes?: number
   /** Set when all else is delivered: what Kafka refused. */
   readonly deadLetters?: number
 }
 
-export function noteOf(head: ExportHead, { messages }: ExportSum, importedAt: string): ImportNote {
+export function noteOf(head: ExportHead, { messages, bytes }: ExportSum, importedAt: string): ImportNote {
   const { id, gateway, prefix, topic, allowedTopics } = head
-  return { schema: 1, id, gateway, prefix, topic, allowedTopics, importedAt, messages }
+  return { schema: 1, id, gateway, prefix, topic, allowedTopics, importedAt, messages, bytes }
 }
 
 export class ImportFolder {

@@ -4,14 +4,16 @@ import type { Outbox } from '../../../store/outbox.ts'
 import type { Component } from '../../component.ts'
 import { GatewayError, messageOf } from '../../errors.ts'
 import type { ExportSum } from '../../move/file.ts'
-import type { ImportFigures } from '../../move/figures.ts'
+import type { ImportFigures, ImportTally } from '../../move/figures.ts'
 import type { DeadLetters } from '../../ports.ts'
 import type { RelayHold } from '../../relay/relay.ts'
 import { ArrivingImport, checkedHead } from './arriving.ts'
 import { IMPORT_SHARE, ImportDelivery, importOutbox, type Surroundings } from './delivery.ts'
 import { ImportFolder, noteOf, type ImportNote } from './folder.ts'
+import { ImportNews, type ImportNewsParts } from './news.ts'
+import { remedyFor } from './remedy.ts'
 
-export interface ImportsParts extends Surroundings {
+export interface ImportsParts extends Surroundings, ImportNewsParts {
   readonly draw: () => string
   readonly settings: () => Settings
   /** Holds the box's own relay, while older messages of its own go first. */
@@ -38,18 +40,22 @@ interface Building {
 export class Imports implements Component {
   readonly name = 'imports'
   readonly #parts: ImportsParts
+  readonly #news: ImportNews
   #folder: ImportFolder | undefined
   #waiting: ImportNote[] = []
   /** By the key that each got. */
   readonly #building = new Map<string, Building>()
   #delivery: ImportDelivery | undefined
   #trouble: string | undefined
+  /** Part of the uplink's budget that the box's own messages have. */
+  #left = 1
   #cancelLook: () => void = () => undefined
   #stopped = false
   #turn: Promise<void> = Promise.resolve()
 
   constructor(parts: ImportsParts) {
     this.#parts = parts
+    this.#news = new ImportNews(parts)
   }
 
   async start(_signal: AbortSignal): Promise<void> {
@@ -68,24 +74,28 @@ export class Imports implements Component {
 
   figures(): readonly ImportFigures[] {
     return this.#waiting.map((note) => {
-      const { id, gateway, messages, importedAt, deadLetters = 0 } = note
+      const { id, gateway, messages, bytes = 0, importedAt, deadLetters = 0 } = note
       const delivery = this.#delivery?.note.id === id ? this.#delivery : undefined
       const state = deadLetters > 0 ? 'dead-letters' : delivery === undefined ? 'waiting' : 'delivering'
-      const left = deadLetters > 0 ? 0 : (delivery?.left ?? messages)
+      const left = deadLetters > 0 ? { messages: 0, bytes: 0 } : (delivery?.left ?? { messages, bytes })
       const reason = delivery === undefined ? undefined : (delivery.relay.reason ?? this.#trouble)
-      // What Kafka must allow here are the rights of the box that the messages came from.
-      const remedy = delivery?.relay.remedy?.replace('kafka setup --print', `kafka setup --print --import-for ${gateway}`)
+      const said = delivery?.relay.remedy
+      const remedy = said === undefined ? undefined : remedyFor(note, this.#parts.settings(), said)
       return {
-        ...{ id, gateway, messages, importedAt, state, left, deadLetters },
+        ...{ id, gateway, messages, importedAt, state, left: left.messages, leftBytes: left.bytes, deadLetters },
         ...(reason === undefined ? {} : { reason }),
         ...(remedy === undefined ? {} : { remedy }),
       }
     })
   }
 
+  tally(): ImportTally {
+    return this.#news.tally(this.#delivery?.committed)
+  }
+
   configure(settings: Settings): void {
     this.#delivery?.configure(settings)
-    if (this.#delivery !== undefined) this.#parts.share(settings, 1 - IMPORT_SHARE)
+    if (this.#delivery !== undefined) this.#parts.share(settings, this.#left)
   }
 
   // ------------------------------------------------------------- taking one in
@@ -126,16 +136,15 @@ export class Imports implements Component {
   /** From now on it is delivered, whatever happens. */
   async commit(key: string, sum: ExportSum): Promise<ImportNote> {
     const { arriving, outbox, cancelIdle } = this.#named(key)
-    const { clock, log } = this.#parts
     cancelIdle()
     try {
       arriving.check(sum)
       await outbox.stop(Infinity)
-      const note = noteOf(arriving.head, sum, new Date(clock.wallMs()).toISOString())
+      const note = noteOf(arriving.head, sum, new Date(this.#parts.clock.wallMs()).toISOString())
       this.#opened().accept(key, note)
       this.#building.delete(key)
       this.#waiting.push(note)
-      log.info({ export: note.id, gateway: note.gateway, messages: note.messages }, 'an import is taken in, and delivered from now on')
+      this.#news.taken(note)
       this.#look()
       return note
     } catch (error) {
@@ -171,7 +180,7 @@ export class Imports implements Component {
   drop(id: string): number {
     const note = this.#withLetters(id)
     this.#remove(note)
-    this.#parts.log.warn({ export: id, gateway: note.gateway, messages: note.deadLetters }, 'dead letters of an import were dropped')
+    this.#news.dropped(note)
     return note.deadLetters ?? 0
   }
 
@@ -207,6 +216,7 @@ export class Imports implements Component {
   async #step(): Promise<number | undefined> {
     if (this.#delivery !== undefined) {
       if (this.#delivery.isDrained) await this.#finish(this.#delivery)
+      else this.#divide(this.#delivery)
       return LOOK_MS
     }
     const next = this.#waiting.find(({ deadLetters = 0 }) => deadLetters === 0)
@@ -227,7 +237,15 @@ export class Imports implements Component {
     await delivery.start(STEADY)
     delivery.ended().catch((error: unknown) => this.#failed(error))
     this.#trouble = undefined
-    this.#parts.share(settings, 1 - IMPORT_SHARE)
+    this.#divide(delivery)
+  }
+
+  /** One that can't send, for days perhaps, takes nothing of the uplink from the box's own messages. */
+  #divide({ relay: { reason } }: ImportDelivery): void {
+    const left = reason === undefined ? 1 - IMPORT_SHARE : 1
+    if (left === this.#left) return
+    this.#left = left
+    this.#parts.share(this.#parts.settings(), left)
   }
 
   async #finish(delivery: ImportDelivery): Promise<void> {
@@ -237,7 +255,7 @@ export class Imports implements Component {
     this.#let()
     if (deadLetters > 0) this.#rewrite({ ...note, deadLetters })
     else this.#remove(note)
-    this.#parts.log.info({ export: note.id, gateway: note.gateway, messages: note.messages, deadLetters }, 'an import is delivered')
+    this.#news.delivered(note, deadLetters)
   }
 
   /** What it holds stays where it is; the box's own messages go on. */
@@ -255,8 +273,10 @@ export class Imports implements Component {
   }
 
   #let(): void {
+    if (this.#delivery !== undefined) this.#news.ended(this.#delivery.committed)
     this.#delivery = undefined
     this.#parts.hold(undefined)
+    this.#left = 1
     this.#parts.share(this.#parts.settings(), 1)
   }
 

@@ -90,7 +90,7 @@ export class Feed {
     if (now >= this.#nextPointMs) {
       this.#nextPointMs = now + STEP_MS
       this.#pointTick = this.#tick
-      this.#history.add(pointOf(status))
+      this.#history.add(pointOf(status, now))
     }
     for (const [name, value] of Object.entries(status)) {
       const text = JSON.stringify(value) ?? 'null'
@@ -137,9 +137,10 @@ export class Feed {
   }
 }
 
-function pointOf({ at, rates, buffer }: StatusDocument): Point {
+function pointOf({ at, rates, buffer }: StatusDocument, ms: number): Point {
   return {
     atMs: Date.parse(at),
+    ms,
     in: rates.inPerSecond,
     out: rates.outPerSecond,
     shed: rates.shedPerSecond,

@@ -6,6 +6,8 @@ const POINTS_MAX = 300
 /** Of one moment; rates per second. */
 export interface Point {
   readonly atMs: number
+  /** Monotonic ms: the wall's clock may jump. */
+  readonly ms: number
   readonly in: number
   readonly out: number
   readonly shed: number

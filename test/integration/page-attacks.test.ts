@@ -68,6 +68,21 @@ describe('attacks on the page', { concurrency: 1 }, () => {
     assert.equal((await ask(port, '/assets/main.js', { headers: { 'if-none-match': headers['etag'] } })).status, 304)
   })
 
+  test('files of the page are packed for who takes it, and nothing that holds a secret is', limit, async () => {
+    const codingOf = async (path: string, accepted: string, more: object = {}): Promise<string | undefined> => {
+      const { headers } = await ask(port, path, { headers: { 'accept-encoding': accepted, ...more } })
+      return headers['content-encoding']
+    }
+    for (const accepted of ['gzip', 'deflate, GZIP;q=0.5, br']) assert.equal(await codingOf('/assets/main.js', accepted), 'gzip', accepted)
+    for (const accepted of ['', 'br', 'gzip;q=0', 'xgzip']) assert.equal(await codingOf('/assets/main.js', accepted), undefined, accepted)
+    const { cookie } = await visitor()
+    for (const path of ['/', '/api/ledger']) assert.equal(await codingOf(path, 'gzip', { cookie }), undefined, path)
+    const packed = await ask(port, '/assets/main.js', { headers: { 'accept-encoding': 'gzip' } })
+    const { headers } = await ask(port, '/assets/main.js')
+    assert.notEqual(packed.headers['etag'], headers['etag'])
+    assert.equal(packed.headers['vary'], 'accept-encoding')
+  })
+
   test('a foreign site acts neither by its own form nor in the visitor’s name, and a foreign name is refused', limit, async () => {
     const { cookie, proof } = await visitor()
     const post = (headers: Record<string, string>): Promise<Answer> =>

@@ -105,6 +105,9 @@ describe('the page', () => {
     await page.getByText(/^out/).first().waitFor()
     const [cookie] = await page.context().cookies()
     assert.deepEqual([cookie?.httpOnly, cookie?.sameSite], [true, 'Strict'])
+    const assets = `performance.getEntriesByType('resource').filter(({ name }) => name.includes('/assets/'))`
+    const bytes = await page.evaluate<number>(`${assets}.reduce((all, { encodedBodySize }) => all + encodedBodySize, 0)`)
+    assert.ok(bytes > 10_000 && bytes < 32_000, `${bytes} bytes for a browser that has nothing of the page yet`)
     const isDrawn = async (): Promise<boolean> => ((await page.locator('.chart path').first().getAttribute('d')) ?? '').includes('L')
     await until('the chart has a line', isDrawn)
     await page.reload()

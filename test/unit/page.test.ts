@@ -107,7 +107,7 @@ test('the log’s last lines are kept within bounds, and one that was cut still 
 
 test('a quarter of an hour is kept for the charts', () => {
   const history = new History()
-  for (let atMs = 0; atMs < 1_000; atMs += 1) history.add({ atMs, in: 0, out: 0, shed: 0, backlog: 0, usedBytes: 0 })
+  for (let atMs = 0; atMs < 1_000; atMs += 1) history.add({ atMs, ms: atMs, in: 0, out: 0, shed: 0, backlog: 0, usedBytes: 0 })
   assert.deepEqual([history.points().length, history.points()[0]?.atMs], [300, 700])
 })
 

@@ -2,6 +2,8 @@
 import { el, say } from './dom.js'
 import { box } from './live.js'
 
+const ANSWER_MS = 15_000
+
 /** Rejects with the daemon's words. */
 export async function ask(path, options = {}) {
   const answer = await fetch(`/api${path}`, { cache: 'no-store', ...options }).catch(() => {
@@ -13,15 +15,16 @@ export async function ask(path, options = {}) {
   throw new Error(remedy === undefined ? error : `${error}; ${remedy}`)
 }
 
+/** What hangs would hold one of the few connections that a browser has to the box. */
 export async function look(path) {
-  return (await ask(path)).json()
+  return (await ask(path, { signal: AbortSignal.timeout(ANSWER_MS) })).json()
 }
 
 export function act(path) {
-  return ask(path, { method: 'POST', headers: { 'x-edge-proof': box.proof } })
+  return ask(path, { method: 'POST', headers: { 'x-edge-proof': box.proof }, signal: AbortSignal.timeout(ANSWER_MS) })
 }
 
-/** Says it on the page and to a screen reader. */
+/** Says it to a screen reader. */
 export function tellAll(words) {
   say(document.getElementById('told'), words)
 }

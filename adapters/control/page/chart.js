@@ -7,7 +7,10 @@ const SPAN_MS = 15 * 60_000
 const SPAN_MIN_MS = 3 * 60_000
 const [LEFT, TOP, BOTTOM] = [46, 8, 20]
 
-/** `series`: { key, name, area? }; the key is also the style. Draw again with what is known by now. */
+/**
+ * Placed by the box's monotonic clock, so that a jump of the other one tears nothing.
+ * `series`: { key, name, area? }; the key is also the style. Draw again with what is known by now.
+ */
 export function chart({ label, series, format, floor = 1, height = 220 }) {
   const figure = svg('svg', { class: 'chart', role: 'img', 'aria-label': label })
   figure.style.height = `${height}px`
@@ -28,17 +31,17 @@ export function chart({ label, series, format, floor = 1, height = 220 }) {
   const draw = (known, stepMs) => {
     points = known
     const width = figure.clientWidth || 600
-    const end = points.at(-1)?.atMs ?? Date.now()
-    const shown = points.filter(({ atMs }) => atMs > end - SPAN_MS)
-    const spanMs = Math.max(SPAN_MIN_MS, Math.min(SPAN_MS, end - (shown[0]?.atMs ?? end)))
+    const end = points.at(-1)?.ms ?? 0
+    const shown = points.filter(({ ms }) => ms > end - SPAN_MS)
+    const spanMs = Math.max(SPAN_MIN_MS, Math.min(SPAN_MS, end - (shown[0]?.ms ?? end)))
     const top = niceTop(Math.max(floor, ...shown.flatMap((point) => series.map(({ key }) => point[key]))))
     const place = {
-      x: (atMs) => LEFT + ((atMs - end + spanMs) / spanMs) * (width - LEFT - 6),
+      x: (ms) => LEFT + ((ms - end + spanMs) / spanMs) * (width - LEFT - 6),
       y: (v) => height - BOTTOM - (v / top) * (height - TOP - BOTTOM),
     }
     figure.setAttribute('viewBox', `0 0 ${width} ${height}`)
     figure.replaceChildren(
-      ...axes(place, { width, height, top, end, spanMs }, format),
+      ...axes(place, { width, height, top, atMs: points.at(-1)?.atMs ?? Date.now(), spanMs }, format),
       ...series.flatMap((one) => curve(one, shown, place, stepMs)),
       cross,
     )
@@ -49,10 +52,10 @@ export function chart({ label, series, format, floor = 1, height = 220 }) {
     figure.setAttribute('aria-label', `${label}, last 15 minutes: ${highest.join('; ')}`)
     figure.onpointermove = ({ offsetX }) => {
       const at = end - spanMs + ((offsetX - LEFT) / (width - LEFT - 6)) * spanMs
-      pointed = shown.reduce((near, point) => (near && Math.abs(near.atMs - at) < Math.abs(point.atMs - at) ? near : point), undefined)
+      pointed = shown.reduce((near, point) => (near && Math.abs(near.ms - at) < Math.abs(point.ms - at) ? near : point), undefined)
       if (pointed === undefined) return
-      cross.setAttribute('x1', place.x(pointed.atMs))
-      cross.setAttribute('x2', place.x(pointed.atMs))
+      cross.setAttribute('x1', place.x(pointed.ms))
+      cross.setAttribute('x2', place.x(pointed.ms))
       cross.setAttribute('visibility', 'visible')
       legendOf()
     }
@@ -66,7 +69,7 @@ export function chart({ label, series, format, floor = 1, height = 220 }) {
   return { figure, legend, draw }
 }
 
-function axes({ y }, { width, height, top, end, spanMs }, format) {
+function axes({ y }, { width, height, top, atMs, spanMs }, format) {
   const lines = [0, top / 2, top].flatMap((value) => [
     svg('line', { class: 'grid', x1: `${LEFT}`, x2: `${width - 6}`, y1: `${y(value)}`, y2: `${y(value)}` }),
     svg('text', { x: `${LEFT - 6}`, y: `${y(value) + 4}`, 'text-anchor': 'end' }, format(value)),
@@ -75,7 +78,7 @@ function axes({ y }, { width, height, top, end, spanMs }, format) {
     const x = LEFT + (1 - part) * (width - LEFT - 6)
     const anchor = part === 1 ? 'start' : part === 0 ? 'end' : 'middle'
     const minutes = +((part * spanMs) / 60_000).toFixed(1)
-    return svg('text', { x: `${x}`, y: `${height - 4}`, 'text-anchor': anchor }, part === 0 ? time(end) : `−${minutes} min`)
+    return svg('text', { x: `${x}`, y: `${height - 4}`, 'text-anchor': anchor }, part === 0 ? time(atMs) : `−${minutes} min`)
   })
   return [...lines, ...ticks]
 }
@@ -86,16 +89,16 @@ function curve({ key, area }, points, { x, y }, stepMs) {
   const pieces = []
   points.forEach((point, i) => {
     const before = points[i - 1]
-    const starts = before === undefined || point.atMs - before.atMs > 4 * stepMs
+    const starts = before === undefined || point.ms - before.ms > 4 * stepMs
     if (starts) pieces.push([])
     pieces.at(-1).push(point)
-    path += `${starts ? 'M' : 'L'}${x(point.atMs).toFixed(1)} ${y(point[key]).toFixed(1)}`
+    path += `${starts ? 'M' : 'L'}${x(point.ms).toFixed(1)} ${y(point[key]).toFixed(1)}`
   })
   const line = svg('path', { d: path, class: `curve s-${key}` })
   if (!area) return [line]
   const ground = pieces.map((piece) => {
-    const edge = piece.map((point) => `L${x(point.atMs).toFixed(1)} ${y(point[key]).toFixed(1)}`).join('')
-    return `M${x(piece[0].atMs)} ${y(0)}${edge}L${x(piece.at(-1).atMs)} ${y(0)}Z`
+    const edge = piece.map((point) => `L${x(point.ms).toFixed(1)} ${y(point[key]).toFixed(1)}`).join('')
+    return `M${x(piece[0].ms)} ${y(0)}${edge}L${x(piece.at(-1).ms)} ${y(0)}Z`
   })
   return [svg('path', { d: ground.join(''), class: `area s-${key}` }), line]
 }

@@ -1,6 +1,7 @@
 /** Devices, searched and paged by the daemon: a box may know tens of thousands. */
-import { look } from './ask.js'
-import { chip, el, plain, table } from './dom.js'
+import { look, tellAll } from './ask.js'
+import { chip, el, plain, renew, say, table } from './dom.js'
+import { renewing } from './live.js'
 import { count, rate, span } from './words.js'
 
 const LIMIT = 25
@@ -32,13 +33,13 @@ export function devices() {
     option('state', 'state'),
   )
   const place = el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Devices' })
-  const words = el('p', { class: 'note', role: 'status' })
+  const words = el('p', { class: 'note' })
   const back = el('button', { type: 'button' }, 'Back')
   const next = el('button', { type: 'button' }, 'Next')
   let pages = ['']
-  let asked = 0
+  /** The person asked; what renews itself is not read out. */
+  let asked = false
   const show = async () => {
-    const mine = (asked += 1)
     const query = new URLSearchParams({
       search: search.value,
       state: state.value,
@@ -49,28 +50,37 @@ export function devices() {
     for (const name of ['search', 'state', 'after']) if (query.get(name) === '') query.delete(name)
     try {
       const found = await look(`/devices?${query}`)
-      if (mine !== asked) return
-      place.replaceChildren(table('Devices', COLUMNS, found.devices.map(row)))
+      renew(place, table('Devices', COLUMNS, found.devices.map(row)))
       const first = (pages.length - 1) * LIMIT
       const { online = 0, silent = 0, offline = 0, unknown = 0 } = found.counts ?? {}
-      words.textContent = `${found.devices.length === 0 ? 'None' : `${count(first + 1)} to ${count(first + found.devices.length)}`} of ${count(found.matched)} found · ${count(online)} online, ${count(silent)} silent, ${count(offline)} offline, ${count(unknown)} not seen since the restart`
+      if (asked) tellAll(`${count(found.matched)} devices found, page ${pages.length}`)
+      asked = false
+      say(
+        words,
+        `${found.devices.length === 0 ? 'None' : `${count(first + 1)} to ${count(first + found.devices.length)}`} of ${count(found.matched)} found · ${count(online)} online, ${count(silent)} silent, ${count(offline)} offline, ${count(unknown)} not seen since the restart`,
+      )
       next.disabled = found.next === undefined
       next.onclick = () => {
         pages.push(found.next)
-        void show()
+        turn()
       }
       back.disabled = pages.length === 1
     } catch (error) {
-      words.textContent = error.message
+      say(words, error.message)
     }
+  }
+  const renewal = renewing(show)
+  const turn = () => {
+    asked = true
+    void renewal.again()
   }
   const anew = () => {
     pages = ['']
-    void show()
+    turn()
   }
   back.onclick = () => {
     pages.pop()
-    void show()
+    turn()
   }
   let typing
   search.addEventListener('input', () => {
@@ -79,8 +89,6 @@ export function devices() {
   })
   state.addEventListener('change', anew)
   sort.addEventListener('change', anew)
-  void show()
-  const turn = setInterval(() => void show(), 5_000)
   const form = el(
     'div',
     { class: 'row', role: 'search' },
@@ -89,7 +97,7 @@ export function devices() {
     el('label', {}, 'Order', sort),
   )
   const element = el('section', { class: 'card' }, el('h2', {}, 'Devices'), form, words, place, el('div', { class: 'row' }, back, next))
-  return { elements: [element], close: () => clearInterval(turn) }
+  return { elements: [element], close: renewal.close }
 }
 
 function row({ device, state, lastSeenSeconds, inPerSecond, messages, shed, source, limitedBy }) {

@@ -23,6 +23,11 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text
 }
 
+/** Leaves the old element where it says the same. */
+export function renew(place, element) {
+  if (place.textContent !== element.textContent || place.firstChild === null) place.replaceChildren(element)
+}
+
 export function card(title, ...children) {
   return el('section', { class: 'card' }, el('h2', {}, title), ...children)
 }

@@ -1,6 +1,7 @@
 /** Every message is somewhere: the sum of all outcomes is what came in. */
 import { look } from './ask.js'
-import { card, chip, el, plain, table } from './dom.js'
+import { card, chip, el, plain, renew, say, table } from './dom.js'
+import { renewing } from './live.js'
 import { count, size } from './words.js'
 
 const OUTCOMES = [
@@ -35,10 +36,7 @@ export function ledger() {
       const { totals, equation, devices } = await look('/ledger?devices=20')
       const all = messages(totals.shed)
       const parts = [...OUTCOMES.map(([key, name]) => [name, totals[key]?.messages ?? 0]), ['shed', all]]
-      const boxes = parts.flatMap(([name, value], i) => [
-        el('span', { 'aria-label': i === 0 ? 'equals' : 'plus' }, i === 0 ? '=' : '+'),
-        figure(name, value),
-      ])
+      const boxes = parts.flatMap(([name, value], i) => [el('span', {}, i === 0 ? '=' : '+'), figure(name, value)])
       sum.replaceChildren(figure('received', totals.received.messages), ...boxes)
       verdict.replaceChildren(
         equation.holds
@@ -46,10 +44,9 @@ export function ledger() {
           : chip('bad', `${count(equation.difference)} messages are not accounted for: report this`),
       )
       const reasons = Object.entries(totals.shed).map(([reason, part]) => [reason, count(part.messages), size(part.bytes)])
-      shed.replaceChildren(
-        reasons.length === 0 ? el('p', { class: 'note' }, 'Nothing was shed.') : table('Shed, by reason', REASONS, reasons),
-      )
-      lines.replaceChildren(
+      renew(shed, reasons.length === 0 ? el('p', { class: 'note' }, 'Nothing was shed.') : table('Shed, by reason', REASONS, reasons))
+      renew(
+        lines,
         table(
           'Devices',
           LINES,
@@ -62,20 +59,19 @@ export function ledger() {
           ]),
         ),
       )
-      words.textContent = ''
+      say(words, '')
     } catch (error) {
-      words.textContent = error.message
+      say(words, error.message)
     }
   }
-  void show()
-  const turn = setInterval(() => void show(), 5_000)
+  const renewal = renewing(show)
   return {
     elements: [
       card('Ledger, over all starts', sum, verdict, words),
       card('Shed, by reason', shed),
       card('By device: the 20 with most messages', lines),
     ],
-    close: () => clearInterval(turn),
+    close: renewal.close,
   }
 }
 

@@ -1,5 +1,5 @@
 /** Messages that Kafka can never take: kept, shown on demand, tried again on order. */
-import { act, confirmed, look, tellAll } from './ask.js'
+import { act, confirmed, look } from './ask.js'
 import { el, plain } from './dom.js'
 import { box } from './live.js'
 import { size, time } from './words.js'
@@ -33,7 +33,6 @@ export function letters() {
     try {
       await act(`/dead-letters/${letter.id}/retry`)
       words.textContent = `Dead letter ${letter.id} is on its way again.`
-      tellAll(words.textContent)
       known = '-'
       await show()
     } catch (error) {

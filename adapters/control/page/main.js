@@ -14,7 +14,7 @@ import { count, span, time } from './words.js'
 const VIEWS = [
   { id: 'overview', title: 'Overview', open: overview },
   { id: 'devices', title: 'Devices', open: devices, badge: ({ devices: known }) => known?.silent },
-  { id: 'patches', title: 'Patches', open: patches, badge: ({ patches: known }) => (known?.running?.broken ? 1 : undefined) },
+  { id: 'patches', title: 'Patches', open: patches, badge: ({ patches: known }) => (known?.running ? 1 : undefined) },
   { id: 'letters', title: 'Dead letters', open: letters, badge: ({ buffer }) => buffer?.deadLetters },
   { id: 'ledger', title: 'Ledger', open: ledger },
   { id: 'doctor', title: 'Doctor', open: doctor },
@@ -32,26 +32,27 @@ const SHAPES = {
 }
 const part = (id) => document.getElementById(id)
 const links = new Map()
+/** As the daemon wrote it into the page. */
+const PAINTED = {
+  state: part('verdict-word').textContent,
+  line: part('verdict-line').textContent,
+  remedy: part('verdict-remedy').textContent,
+  gateway: part('gateway').textContent,
+}
 let current
 /** The verdict that a screen reader heard last; the line itself counts seconds. */
 let told
 
 function showVerdict() {
   const { link, status } = box
-  const { state, line, reason, remedy, since } = status?.verdict ?? {}
-  if (state === undefined) return
-  const lost = link === 'lost'
+  const { state, line, reason, remedy, since } = status?.verdict ?? PAINTED
+  const lost = link === 'lost' || link === 'full'
   const shown = lost ? 'lost' : state
   part('verdict').dataset.state = shown
   if (part('verdict-sign').dataset.shape !== shown) {
     part('verdict-sign').dataset.shape = shown
     const stroke = { fill: 'none', stroke: 'currentColor', 'stroke-width': '2.2', 'stroke-linecap': 'round', 'stroke-linejoin': 'round' }
-    const ring = svg('circle', {
-      cx: '12',
-      cy: '12',
-      r: '10.4',
-      'stroke-dasharray': shown === 'ok' ? undefined : shown === 'lost' ? '3 4' : undefined,
-    })
+    const ring = svg('circle', { cx: '12', cy: '12', r: '10.4', 'stroke-dasharray': shown === 'lost' ? '3 4' : undefined })
     part('verdict-sign').replaceChildren(
       svg('svg', { viewBox: '0 0 24 24', ...stroke }, ring, svg('path', { d: SHAPES[shown] ?? 'M7 12h.1M12 12h.1M17 12h.1' })),
     )
@@ -59,30 +60,46 @@ function showVerdict() {
   say(part('verdict-word'), lost ? 'not connected' : state)
   say(
     part('verdict-line'),
-    plain(lost ? `Not connected since ${time(box.lostAt)}. What stands below is old. Last known: ${state}, ${line}` : sentence(line)),
+    plain(lost ? `${sentence(linkWords())}. What stands below is old. Last known: ${state}, ${line}` : sentence(line)),
   )
-  say(part('verdict-remedy'), plain(lost ? 'wait for a restart; otherwise look at the box: systemctl status edge-gateway' : (remedy ?? '')))
-  say(part('verdict-since'), lost || !since ? '' : `since ${time(since)}`)
+  say(
+    part('verdict-remedy'),
+    plain(
+      link === 'lost'
+        ? 'wait for a restart; otherwise look at the box: systemctl status edge-gateway'
+        : lost
+          ? 'close the page where nobody needs it'
+          : (remedy ?? ''),
+    ),
+  )
+  // Soon after a tab is seen again, what it shows is still from before.
+  const when = link === 'wait' && status ? `as of ${time(box.heardAt)}` : since ? `since ${time(since)}` : ''
+  say(part('verdict-since'), lost ? '' : when)
   const news = lost ? 'not connected' : `${state}${reason ? `: ${reason}` : ''}`
   if (told !== undefined && told !== news) tellAll(plain(news))
   told = news
-  document.title = `${lost ? 'not connected' : state} · ${status.gateway}`
+  document.title = `${link === 'rest' ? '' : `${lost ? 'not connected' : state} · `}${PAINTED.gateway}`
 }
 
 function sentence(line) {
   return line.charAt(0).toUpperCase() + line.slice(1)
 }
 
-function showLink() {
-  const { link } = box
+function linkWords() {
   const words = {
     wait: 'connecting',
+    rest: 'paused while nobody looks',
     live: 'live',
     lost: `not connected since ${time(box.lostAt)}`,
     full: 'too many watch this page already: it tries again by itself',
   }
+  return words[box.link]
+}
+
+function showLink() {
+  const { link } = box
   part('link').dataset.link = link === 'full' ? 'lost' : link
-  say(part('link-words'), words[link])
+  say(part('link-words'), linkWords())
   document.body.classList.toggle('old', link !== 'live' && box.status !== undefined)
 }
 
@@ -140,6 +157,7 @@ function start() {
     part('view').focus({ preventScroll: true })
   })
   choose()
+  showVerdict()
   live()
 }
 

@@ -1,8 +1,8 @@
 /** The box at a glance. */
 import { chart } from './chart.js'
-import { card, chip, el, plain, say, table } from './dom.js'
+import { card, chip, el, plain, renew, say, table } from './dom.js'
 import { box } from './live.js'
-import { count, rate, short, size, span, time } from './words.js'
+import { count, rate, short, size, span, stepWords, time } from './words.js'
 
 const TILES = [
   ['In', ({ rates }) => [`${rate(rates.inPerSecond)} /s`, 'from devices']],
@@ -94,11 +94,6 @@ export function overview() {
   }
 }
 
-/** Leaves the old element where it says the same. */
-function renew(place, element) {
-  if (place.textContent !== element.textContent || place.firstChild === null) place.replaceChildren(element)
-}
-
 function gaugeOf() {
   const bar = el('i', {})
   const element = el(
@@ -160,7 +155,7 @@ function linkTable({ sources, kafka }) {
   return table('Links to devices and to Kafka', columns, [...links, out])
 }
 
-function notices({ configuration, buffer, sources, clockTrusted }) {
+function notices({ configuration, buffer, sources, clockTrusted, patches }) {
   const overrides = configuration.overrides.map(
     ({ key, value, by, until, reason }) =>
       `Override: ${key} = ${JSON.stringify(value)} by ${by} until ${time(until)}${reason ? `: ${reason}` : ''}.`,
@@ -175,5 +170,7 @@ function notices({ configuration, buffer, sources, clockTrusted }) {
     ),
   ]
   const clock = clockTrusted ? [] : ['The clock of the box can not be right: ages are not judged until it is.']
-  return [...clock, ...overrides, ...leftOut, ...noted.slice(-8)]
+  const runs = patches?.running ? [`Patch ${patches.running.patch} ${stepWords(patches.running)}.`] : []
+  const held = patches?.hold ? [`Patches are held until ${time(patches.hold.until)} by ${patches.hold.by}: ${patches.hold.reason}`] : []
+  return [...clock, ...runs, ...held, ...overrides, ...leftOut, ...noted.slice(-8)]
 }

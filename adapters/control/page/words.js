@@ -32,6 +32,40 @@ export function span(seconds) {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`
 }
 
+const STEPS = {
+  prepare: 'prepare',
+  fetch: 'download',
+  build: 'build',
+  pre: 'hook before',
+  flip: 'switch over',
+  activate: 'start',
+  verify: 'checks',
+  bake: 'watch',
+  commit: 'finish',
+}
+const BACK = { unflip: 'switch back', reactivate: 'start the old version', recheck: 'check the old version', discard: 'clean up' }
+
+/** A step of a patch as people say it. */
+export function stepName(step) {
+  return STEPS[step] ?? BACK[step] ?? step
+}
+
+/** Names of the steps of that way, in order. */
+export function stepsOf({ direction }) {
+  return Object.keys(direction === 'forward' ? STEPS : BACK)
+}
+
+export function stepWords({ step, direction, broken, since, attempt }) {
+  if (broken) return 'could not be taken back: a person is needed'
+  const times = attempt > 1 ? `, attempt ${attempt}` : ''
+  return `${direction === 'forward' ? 'runs' : 'is taken back'}: ${stepName(step)} since ${time(since)}${times}`
+}
+
+/** Times in a sentence of the daemon, in the browser's own zone. */
+export function local(text) {
+  return text.replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, time)
+}
+
 const pad = (value) => String(value).padStart(2, '0')
 
 /** Of the browser's own clock and zone: `14:02:07`, with the day when it is another one. */

@@ -24,6 +24,7 @@ export interface PatchFigures {
   readonly hold: Hold | undefined
   readonly trouble: AgentState['trouble']
   readonly tally: AgentState['tally']
+  readonly hangsForMs: AgentState['hangsForMs']
 }
 
 export interface PatchStates {
@@ -34,7 +35,7 @@ export interface PatchStates {
 }
 
 export function figuresOf({ feed, agent, controller, hold }: PatchStates): PatchFigures {
-  const { belonging, running, turn, waitsForLock, own, why, trouble, tally } = agent
+  const { belonging, running, turn, waitsForLock, own, why, trouble, tally, hangsForMs } = agent
   return {
     off: undefined,
     feed,
@@ -47,6 +48,7 @@ export function figuresOf({ feed, agent, controller, hold }: PatchStates): Patch
     hold,
     trouble,
     tally,
+    hangsForMs,
   }
 }
 
@@ -64,6 +66,7 @@ export function noPatches(off: string | undefined, hold: Hold | undefined): Patc
     hold,
     trouble: undefined,
     tally: { outcomes: {}, lockWaits: 0 },
+    hangsForMs: undefined,
   }
 }
 
@@ -71,7 +74,7 @@ const FEEDS = ['starting', 'current', 'unreachable', 'refused', 'failing'] as co
 const POINTS: readonly RunnerState['step'][] = [...STEPS, 'unflip', 'reactivate', 'recheck', 'discard']
 const OUTCOMES: readonly Outcome['state'][] = ['completed', 'failed', 'inconclusive', 'interrupted', 'rolled-back', 'broken']
 
-export function patchStatus({ feed, controller, belonging, running, hold, tally, trouble, ...rest }: PatchFigures) {
+export function patchStatus({ feed, controller, belonging, running, hold, tally, trouble, hangsForMs, ...rest }: PatchFigures) {
   return {
     ...rest,
     feed: feed && { state: feed.state, reason: feed.reason, remedy: feed.remedy, since: iso(feed.sinceMs) },
@@ -87,13 +90,18 @@ export function patchStatus({ feed, controller, belonging, running, hold, tally,
     },
     hold: hold && { until: iso(hold.untilMs), by: hold.by, reason: hold.reason },
     trouble: trouble?.reason,
+    hangsForSeconds: hangsForMs === undefined ? undefined : Math.round(hangsForMs / 1_000),
     outcomes: tally.outcomes,
     lockWaits: tally.lockWaits,
   }
 }
 
 /** What a person must mend although messages flow. A duplicate's relay is held, and says so itself. */
-export function patchTrouble({ running, belonging, off, feed, trouble }: PatchFigures): Verdict | undefined {
+export function patchTrouble({ running, belonging, off, feed, trouble, hangsForMs }: PatchFigures): Verdict | undefined {
+  if (hangsForMs !== undefined) {
+    const line = `patches have stood still for ${duration(hangsForMs)}, and no outside cause is known; messages flow`
+    return { state: 'degraded', line, reason: 'patches stand still', remedy: 'restart the service, and keep its journal' }
+  }
   if (running?.broken === true) {
     const line = `patch ${running.patch} could not be taken back; messages flow`
     const remedy = `\`edgectl why patch ${running.patch}\`; then restart the service: it tries once more`

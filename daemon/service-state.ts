@@ -5,9 +5,10 @@
  * restarted when
  * - the event loop hangs: then no device is answered and no connection accepted, since the listeners live in it;
  * - commits stand still although there is room (`health.ts`);
- * - the relay stands still and no outside cause is named.
- * It is not restarted for a named outside cause, for a source that is down (the verdict names it), nor for patches: each
- * of their effects has a time limit of its own, and messages flow without them.
+ * - the relay stands still and no outside cause is named;
+ * - the loop of the patch path stands still, which waits for nothing without an end (`agent.ts`).
+ * It is not restarted for a named outside cause, for a source that is down (the verdict names it), nor for what a patch
+ * does or waits for: each effect has a time limit of its own, and messages flow without etcd.
  */
 import type { Clock } from './clock.ts'
 import { printable, size } from './cli/text.ts'
@@ -108,7 +109,7 @@ export class ServiceState {
     if (snapshot === undefined) return
     const line = serviceLine(snapshot)
     const news = line === this.#said ? [] : [`STATUS=${line}`]
-    const alive = isHealthy(snapshot.verdict) ? ['WATCHDOG=1'] : []
+    const alive = isHealthy(snapshot.verdict) && snapshot.patches?.hangsForMs === undefined ? ['WATCHDOG=1'] : []
     this.#said = line
     if (first.length + news.length + alive.length > 0) this.#ports.notices.send(...first, ...news, ...alive)
   }

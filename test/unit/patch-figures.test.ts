@@ -58,6 +58,12 @@ describe('patches in the status', () => {
     }
   })
 
+  it('are trouble when their loop hangs, before all else that is said of them', () => {
+    const verdict = patchTrouble(figures({ hangsForMs: 3_720_000, belonging: duplicate }))
+    assert.match(verdict?.line ?? '', /^patches have stood still for 1 h 2 min, .*messages flow$/)
+    assert.match(verdict?.remedy ?? '', /restart the service/)
+  })
+
   it('never hide what is wrong with the messages', () => {
     const trouble = patchTrouble(figures({ feed: refused }))
     const held = relayStatus({ phase: 'holding', reason: duplicate.reason, remedy: duplicate.remedy })

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ServiceState, serviceLine } from '../../daemon/service-state.ts'
 import type { VerdictState } from '../../daemon/health.ts'
+import { noPatches } from '../../daemon/patch-figures.ts'
 import type { Snapshot } from '../../daemon/status.ts'
 import { FakeClock } from '../fakes/clock.ts'
 
@@ -42,6 +43,18 @@ test('signs of life come three times within the limit, and end while the verdict
   verdict = 'blocked'
   clock.advance(2_000)
   assert.match(taken().join(), /STATUS=BLOCKED: .*WATCHDOG=1/)
+})
+
+test('signs of life end while the loop of the patch path hangs, and not for anything else that patches wait for', () => {
+  const { clock, state, taken } = rig(6_000)
+  const loop: { hangsForMs: number | undefined } = { hangsForMs: undefined }
+  state.running(() => ({ ...snapshotOf('degraded'), patches: { ...noPatches('etcd is away', undefined), ...loop } }))
+  taken()
+  clock.advance(6_000)
+  assert.deepEqual(taken(), ['WATCHDOG=1', 'WATCHDOG=1', 'WATCHDOG=1'])
+  loop.hangsForMs = 3_700_000
+  clock.advance(6_000)
+  assert.deepEqual(taken(), [])
 })
 
 test('a start is given more time while it reads or writes, and not while it hangs', () => {

@@ -64,6 +64,8 @@ interface Current {
 
 const RETRY_FIRST_MS = 500
 const RETRY_MOST_MS = 60_000
+/** Far above all that may keep the loop from moving: questions to etcd and to the box, each with a limit of its own. */
+const HANGS_AFTER_MS = 3_600_000
 /** A patch that waits for its lock lets others have a turn after this time. */
 const TURN_PATIENCE_MS = 10 * 60_000
 
@@ -131,7 +133,8 @@ export class Agent implements Component, FeedConsumer {
   }
 
   state(): AgentState {
-    const { presence, why, own, candidates } = this.#desk
+    const { presence, why, own, candidates, movedMs } = this.#desk
+    const stillMs = this.#ports.tools.clock.monotonicMs() - movedMs
     return {
       belonging: presence.belonging,
       running: this.#ports.runner.state(),
@@ -142,6 +145,7 @@ export class Agent implements Component, FeedConsumer {
       own,
       trouble: this.#trouble,
       tally: this.#tally.now(),
+      hangsForMs: stillMs > HANGS_AFTER_MS ? stillMs : undefined,
     }
   }
 

@@ -46,6 +46,11 @@ export class Desk {
   candidates: readonly Candidate[] = []
   /** Monotonic ms when `alive` is due. */
   beatAtMs = 0
+  /**
+   * Monotonic ms of the last sign of the agent's loop. While it rests, waits for a lock or a bake, or tries etcd again, it
+   * beats every ALIVE_EVERY_MS or sooner.
+   */
+  movedMs: number
   #results: ReadonlyMap<string, ResultSeen> | undefined
   #told = ''
   /** What an earlier life left in the queues has been taken out. */
@@ -56,6 +61,7 @@ export class Desk {
   constructor(ports: AgentPorts, telling: ResultPorts & { readonly owner: LockOwner }, machine: string) {
     const { tools, memory, key, log } = ports
     this.#ports = ports
+    this.movedMs = tools.clock.monotonicMs()
     this.#telling = telling
     this.rollouts = new Rollouts(tools.etcd, telling.gateway, () => this.#doubt())
     this.presence = new Presence(
@@ -76,6 +82,7 @@ export class Desk {
   /** First contact, `alive` when it is time, `info` and `applied` when they changed. Rejects with an `EtcdFailure`. */
   async beat(): Promise<void> {
     const { clock, random } = this.#ports.tools
+    this.movedMs = clock.monotonicMs()
     this.own = await readOwn(this.#ports.memory, this.#ports.reader, clock)
     const tells = JSON.stringify([appliedRecord(this.own), this.own.hold, this.#ports.box()])
     const isDue = clock.monotonicMs() >= this.beatAtMs || tells !== this.#told
@@ -100,6 +107,7 @@ export class Desk {
 
   async look(view: View): Promise<Looked> {
     const { tools, reader, windows } = this.#ports
+    this.movedMs = tools.clock.monotonicMs()
     if (view.revision !== this.#lookedAt) this.rollouts.lookAgain()
     this.#lookedAt = view.revision
     await this.rollouts.refresh(idsOf(view.entries, this.own), tools.clock.monotonicMs())

@@ -21,6 +21,8 @@ export interface AgentState {
   readonly own: Own
   readonly trouble: Trouble | undefined
   readonly tally: Tallied
+  /** Its loop has not moved for so long, and waits for nothing outside; undefined while it moves. */
+  readonly hangsForMs: number | undefined
 }
 
 /** Why it can't go on for now. */

@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { STANDARD_FILE } from '../../config/control-place.ts'
 import { bufferCommand, ledgerCommand, statusCommand } from './figures.ts'
 import { deadLetterCommands } from './dead-letters.ts'
 import { deviceCommands } from './device/index.ts'
@@ -47,7 +48,7 @@ export function edgectlProgram(): Command {
   const program = new Command('edgectl')
     .description('Looks at the edge gateway of this box, and acts on it')
     .version(VERSION)
-    .option('--config <file>', 'the configuration file', '/etc/edge-gateway/config.yaml')
+    .option('--config <file>', 'the configuration file', STANDARD_FILE)
     .option('--json', 'print one JSON document instead of text')
     .addHelpText('after', `${EXIT_CODES}\n\nExample:\n  edgectl status`)
     .showSuggestionAfterError()

@@ -1,8 +1,7 @@
 /** `edgectl tail DEVICE`: its messages as they come, until Ctrl-C or the daemon's stop. */
 import { once } from 'node:events'
 import type { Command } from 'commander'
-import { ControlClient } from '../../adapters/control/client.ts'
-import { load, type GlobalOptions } from './ask.ts'
+import { connect, type GlobalOptions } from './ask.ts'
 import type { TailLine } from './device-documents.ts'
 import { colour, count, printable, size } from './text.ts'
 
@@ -24,7 +23,7 @@ export function tailCommand(program: Command): void {
 
 /** Ends well when the daemon stops: that is no fault of the tail. */
 async function follow(options: GlobalOptions, path: string): Promise<void> {
-  const client = new ControlClient(load(options).settings.control.socket)
+  const { client } = await connect(options)
   let ended = false
   const end = (): void => {
     ended = true

@@ -1,9 +1,9 @@
 /** `edgectl top`: the box live, a frame a second, until q. */
 import type { Command } from 'commander'
-import { ControlClient } from '../../adapters/control/client.ts'
+import type { ControlClient } from '../../adapters/control/client.ts'
 import { messageOf } from '../errors.ts'
 import type { StatusDocument } from '../status.ts'
-import { load, type GlobalOptions } from './ask.ts'
+import { connect, type GlobalOptions } from './ask.ts'
 import type { DevicesDocument } from './device-documents.ts'
 import { harmless } from './text.ts'
 import { topFrame, type TopFigures } from './top-view.ts'
@@ -27,7 +27,7 @@ export function topCommand(program: Command): void {
     .addHelpText('after', '\nExample:\n  edgectl top')
     .action(async () => {
       const options = program.opts<GlobalOptions>()
-      const client = new ControlClient(load(options).settings.control.socket)
+      const { client } = await connect(options)
       try {
         if (options.json === true) await stream(client)
         else if (process.stdin.isTTY && process.stdout.isTTY) await new Screen(client).run()

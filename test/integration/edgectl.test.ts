@@ -1,7 +1,7 @@
 /** The technician's commands with the daemon up, down, and with nothing there. */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -137,6 +137,61 @@ describe('edgectl', () => {
       assert.equal(code, 0)
       assert.match(out, /Example:\n {2}edgectl /, command.join(' '))
     }
+  })
+})
+
+describe('edgectl with a file that an edit has broken', () => {
+  const scope = serviceScope()
+  const dir = scope.folder()
+  const file = join(dir, 'config.yaml')
+  const edgectl = (...args: string[]): Promise<Run> => run(EDGECTL, ['--config', file, ...args])
+  const FAULT = /the file on the disk is invalid: .*config\.yaml:\d+:\d+ [^]*the running daemon keeps the old configuration\n/
+  let setup: GatewaySetup
+  let sound = ''
+
+  it('shows the running daemon all the same, says what is wrong, and does not end with 0', async () => {
+    setup = await setUpGateway(dir, {
+      mqtt: { listen: { lan: { url: `mqtt://127.0.0.1:${await freePort()}`, auth: 'none' } } },
+      metrics: { listen: 'off' },
+    })
+    sound = await readFile(file, 'utf8')
+    await setup.gateway.start()
+    scope.atEnd(async () => void (await setup.gateway.end('SIGKILL')))
+    for (const broken of [`${sound}limts: 5\n`, `${sound}\tlimits: {\n`]) {
+      await writeFile(file, broken)
+      const commands = [['status'], ['buffer'], ['ledger'], ['devices'], ['top'], ['imports'], ['config', 'show']]
+      for (const [index, { code, out, err }] of (await Promise.all(commands.map((args) => edgectl(...args)))).entries()) {
+        assert.equal(code, 1, `${commands[index]?.join(' ')}: ${err}`)
+        assert.notEqual(out, '', commands[index]?.join(' '))
+        assert.match(err, FAULT)
+      }
+    }
+    const { pid, invalidFile } = JSON.parse((await edgectl('status', '--json')).out) as { pid: number; invalidFile: string }
+    assert.equal(pid, setup.gateway.pid)
+    assert.match(invalidFile, /config\.yaml:\d+:\d+ /)
+    assert.match((await edgectl('dead-letters', 'drop', '7')).err, /no dead letter 7[^]*the file on the disk is invalid/, 'an order, too')
+  })
+
+  it('lets the doctor look at the daemon, and name the file first', async () => {
+    const { code, out } = await edgectl('doctor', '--only', 'config,service,gateway')
+    assert.equal(code, 2)
+    assert.match(out, /the running daemon \(pid \d+\) keeps the old configuration/)
+    assert.match(out, /ok +service +.*runs for/)
+    assert.match(out, /buffering: no Kafka broker/)
+    assert.match(out, /\nfix first: problem 1: .*config\.yaml:\d+:\d+ .*\n$/)
+  })
+
+  it('says that the daemon hangs, and with a daemon that is down only what is wrong, with 78', async () => {
+    setup.gateway.signal('SIGSTOP')
+    const silent = await edgectl('status')
+    setup.gateway.signal('SIGCONT')
+    assert.equal(silent.code, 2)
+    assert.match(silent.err, /the daemon does not answer[^]*the file on the disk is invalid/)
+    await setup.gateway.end('SIGKILL')
+    const { code, out, err } = await edgectl('status')
+    assert.deepEqual([code, out], [78, ''])
+    assert.match(err, /config\.yaml:\d+:\d+ /)
+    assert.doesNotMatch(err, /running daemon/)
   })
 })
 

@@ -1,5 +1,7 @@
 /** The walk over all that the gateway depends on, from causes to effects. Runs in a command and in the daemon alike. */
+import { dirname } from 'node:path'
 import { lookAtClock } from '../../../adapters/host/probe-clock.ts'
+import { controlSockets } from '../../../config/control-place.ts'
 import { thisHost } from '../../../config/host.ts'
 import { loadConfig, type LoadedConfig } from '../../../config/load.ts'
 import { ConfigError, formatOrigin, formatPath, type Problem } from '../../../config/problem.ts'
@@ -10,7 +12,7 @@ import { judgeGateway } from '../../doctor/gateway.ts'
 import { messageOf } from '../../errors.ts'
 import { loadForStart } from '../starting.ts'
 import { accessChecks, diskChecks, machineChecks, serviceChecks, versionChecks } from './box.ts'
-import { lookAtDaemon, type DaemonLook } from './daemon.ts'
+import { lookAtDaemon, type DaemonLook, type DaemonPlace } from './daemon.ts'
 import { etcdChecks, type EtcdLook } from './etcd.ts'
 import { kafkaChecks } from './kafka.ts'
 import { connectionChecks, listenerChecks } from './mqtt.ts'
@@ -65,7 +67,8 @@ type Section = () => Promise<readonly Check[]>
 /** Each is begun at once if it is wanted, and never rejects. */
 function sectionsOf(settings: Settings | undefined, config: readonly Check[], around: Surroundings): Readonly<Record<Group, Section>> {
   const { configFile, unit, ways, only } = around
-  const daemon = settings === undefined ? undefined : lookAtDaemon(settings)
+  const places = placesOf(settings, configFile)
+  const daemon = places.length === 0 ? undefined : lookAtDaemon(places)
   const etcd: Promise<EtcdLook> | undefined =
     settings !== undefined && (only.includes('etcd') || only.includes('clock')) ? etcdChecks(settings, ways) : undefined
   // Two sections wait for it, later; each says what it met.
@@ -82,16 +85,16 @@ function sectionsOf(settings: Settings | undefined, config: readonly Check[], ar
   }
   return {
     clock: own('clock', async () => judgeClock(await lookAtClock(ways.clock.wallTrusted(), ways.timeoutMs), (await etcd)?.clocks ?? [])),
-    config: () => Promise.resolve(config),
+    config: async () => (settings === undefined ? [...config, ...keptOn(await daemon)] : config),
     versions: own('versions', async () => versionChecks(ways, await daemon)),
     access: begin('access', (set, found) => accessChecks(set, configFile, ways, found)),
     disk: begin('disk', (set, found) => diskChecks(set, found)),
     mqtt: begin('mqtt', async (set, found) => [...(await listenerChecks(set, ways, found)), ...(await connectionChecks(set, ways))]),
-    service: begin('service', (_set, found) => serviceChecks(ways, unit, found)),
+    service: own('service', async () => (daemon === undefined ? withoutConfig('service') : serviceChecks(ways, unit, await daemon))),
     kafka: begin('kafka', (set) => kafkaChecks(set, ways)),
     etcd: begin('etcd', async () => (await etcd)?.checks ?? []),
     machine: own('machine', () => machineChecks(ways)),
-    gateway: begin('gateway', (_set, { status }) => (status === undefined ? notRunning() : judgeGateway(status))),
+    gateway: own('gateway', async () => (daemon === undefined ? withoutConfig('gateway') : gatewayChecks(await daemon))),
   }
 }
 
@@ -136,7 +139,25 @@ function withoutConfig(group: Group): Promise<readonly Check[]> {
   return Promise.resolve(findings.checks)
 }
 
-function notRunning(): readonly Check[] {
+/** Without a valid file: where the daemon may still listen that runs on what the file said before. */
+function placesOf(settings: Settings | undefined, configFile: string): readonly DaemonPlace[] {
+  if (settings !== undefined) return [{ socket: settings.control.socket, dataDir: settings.gateway.dataDir }]
+  return controlSockets(configFile, thisHost()).map((socket) => ({ socket, dataDir: dirname(socket) }))
+}
+
+function keptOn(daemon: DaemonLook | undefined): readonly Check[] {
+  const findings = new Findings('config')
+  if (daemon?.facts.state === 'up')
+    findings.warn(
+      'in force',
+      `the running daemon (pid ${daemon.facts.pid}) keeps the old configuration`,
+      'correct the file before its next restart',
+    )
+  return findings.checks
+}
+
+function gatewayChecks({ status }: DaemonLook): readonly Check[] {
+  if (status !== undefined) return judgeGateway(status)
   const findings = new Findings('gateway')
   findings.skipBecause('verdict', 'daemon')
   return findings.checks

@@ -190,6 +190,8 @@ describe('the page', () => {
 
   test('the keyboard alone is enough', limit, async () => {
     const { page } = await openTab(browser, url)
+    // The browser gives it the focus once the page is drawn.
+    await page.locator('input:focus').waitFor()
     await page.keyboard.type('tech')
     await page.keyboard.press('Tab')
     await page.keyboard.type('valve-7')

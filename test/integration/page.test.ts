@@ -4,8 +4,8 @@ import { randomBytes } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { Kafka, logLevel } from 'kafkajs'
 import type { Browser, Page } from 'playwright-core'
+import kafkajs from '../../adapters/kafka/kafkajs.ts'
 import { Device } from '../fleet/device.ts'
 import { openBox, setUpBox, until, type Box } from '../fleet/box.ts'
 import type { Fleet } from '../fleet/fleet.ts'
@@ -26,7 +26,7 @@ let url: string
 
 /** Kafka takes no message above 2000 bytes from now on, so that a larger one becomes a dead letter. */
 async function refuseLarge(topic: string, bytes: number): Promise<void> {
-  const admin = new Kafka({ brokers: [kafka.internalEndpoint], logLevel: logLevel.NOTHING }).admin()
+  const admin = new kafkajs.Kafka({ brokers: [kafka.internalEndpoint], logLevel: kafkajs.logLevel.NOTHING }).admin()
   await admin.connect()
   const configEntries = [{ name: 'max.message.bytes', value: String(bytes) }]
   await admin.alterConfigs({ validateOnly: false, resources: [{ type: 2, name: topic, configEntries }] })

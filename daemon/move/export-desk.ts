@@ -102,7 +102,7 @@ export class ExportDesk implements Component {
     try {
       const epochs = (await this.#parts.moves.closeEpoch()).filter(({ epoch }) => wanted(filter.epochs, epoch))
       const ends = endsOf(epochs, filter.lanes)
-      if (ends.length === 0) throw refused('there is nothing to export', 'edgectl buffer shows what waits, by lane and epoch')
+      if (isNothing(ends, filter)) throw refused('there is nothing to export', 'edgectl buffer shows what waits, by lane and epoch')
       const id = this.#parts.draw()
       this.#current = { id, ends, epochs, cancelIdle: () => undefined }
       this.#parts.moves.keep(ends)
@@ -273,6 +273,11 @@ function endsOf(epochs: readonly EpochState[], lanes: readonly Lane[]): Advance[
       return span === undefined || !wanted(lanes, lane) ? [] : [{ lane, epoch, position: span.last }]
     }),
   )
+}
+
+/** Each export leaves a record of itself: alone it is no reason for another one, unless it is asked for. */
+function isNothing(ends: readonly Advance[], { lanes }: ExportFilter): boolean {
+  return ends.every(({ lane }) => lane === 'internal' && !lanes.includes(lane))
 }
 
 function wanted<Name>(names: readonly Name[], name: Name): boolean {

@@ -1,13 +1,11 @@
 /** Where a daemon may listen whose configuration file is not valid any more: it goes on with what the file said before. */
 import { readConfigFiles } from './files.ts'
 import { layerFragment, parseFragment } from './fragment.ts'
-import type { Host } from './host.ts'
+import { DATA_DIR, STANDARD_FILE, type Host } from './host.ts'
 import { mergeFragments } from './input.ts'
 import { type JsonObject, objectOf, valueAt } from './merge.ts'
 
-/** Where the package has the configuration, and its daemon the socket. */
-export const STANDARD_FILE = '/etc/edge-gateway/config.yaml'
-const STANDARD_SOCKET = '/var/lib/edge-gateway/control.sock'
+const STANDARD_SOCKET = `${DATA_DIR}/control.sock`
 
 /**
  * Absolute paths of control sockets, the likeliest first: what can still be read of the files at `path`, then the

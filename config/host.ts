@@ -20,7 +20,9 @@ interface HostDefault {
   readonly source: string
 }
 
-const DATA_DIR = '/var/lib/edge-gateway'
+/** Where the package has the configuration and the data. */
+export const STANDARD_FILE = '/etc/edge-gateway/config.yaml'
+export const DATA_DIR = '/var/lib/edge-gateway'
 
 /** Where systemd puts the credentials of the unit: a command in a technician's shell means the same files as the daemon. */
 const CREDENTIALS_DIRECTORY = '/run/credentials/edge-gateway.service'

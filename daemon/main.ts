@@ -1,5 +1,5 @@
 import { Command, CommanderError } from 'commander'
-import { thisHost } from '../config/host.ts'
+import { STANDARD_FILE, thisHost } from '../config/host.ts'
 import { loadConfig } from '../config/load.ts'
 import { ConfigError, formatProblem } from '../config/problem.ts'
 import { SystemClock } from '../adapters/host/clock.ts'
@@ -14,7 +14,6 @@ import { VERSION } from './version.ts'
 
 /** What an end may take beside the drain. */
 const GRACE_MS = 2_000
-const DEFAULT_CONFIG = '/etc/edge-gateway/config.yaml'
 
 /** `edge-gateway run | check`. Sets the exit code, or ends the program with it. `running`: all is loaded and started. */
 export async function main(argv: readonly string[], running: () => void): Promise<void> {
@@ -35,12 +34,12 @@ export function gatewayProgram(running: () => void): Command {
   program
     .command('run')
     .description('run the daemon in the foreground; SIGTERM drains and stops, SIGHUP reloads the configuration')
-    .option('--config <file>', 'the configuration file', DEFAULT_CONFIG)
+    .option('--config <file>', 'the configuration file', STANDARD_FILE)
     .action((options: { config: string }) => run(options.config, running))
   program
     .command('check')
     .description('check the configuration and say what is wrong, with line and column')
-    .option('--config <file>', 'the configuration file', DEFAULT_CONFIG)
+    .option('--config <file>', 'the configuration file', STANDARD_FILE)
     .addHelpText('after', '\nExample:\n  edge-gateway check --config /etc/edge-gateway/config.yaml')
     .action((options: { config: string }) => check(options.config))
   return program

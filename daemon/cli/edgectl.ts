@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { STANDARD_FILE } from '../../config/control-place.ts'
+import { STANDARD_FILE } from '../../config/host.ts'
 import { bufferCommand, ledgerCommand, statusCommand } from './figures.ts'
 import { deadLetterCommands } from './dead-letters.ts'
 import { deviceCommands } from './device/index.ts'

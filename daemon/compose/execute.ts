@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util'
 import { SystemClock } from '../../adapters/host/clock.ts'
 import { SystemLog } from '../../adapters/host/log.ts'
+import { STANDARD_FILE } from '../../config/host.ts'
 import { messageOf } from '../errors.ts'
 import { EXIT } from '../exit.ts'
 import { executorServer } from './executor.ts'
@@ -16,7 +17,7 @@ export async function execute(argv: readonly string[]): Promise<void> {
   try {
     const { values } = parseArgs({
       args: [...argv],
-      options: { config: { type: 'string', default: '/etc/edge-gateway/config.yaml' }, socket: { type: 'string' } },
+      options: { config: { type: 'string', default: STANDARD_FILE }, socket: { type: 'string' } },
     })
     const isActivated = process.env['LISTEN_FDS'] === '1' && process.env['LISTEN_PID'] === String(process.pid)
     if (!isActivated && values.socket === undefined) throw new Error('systemd starts it: systemctl start edge-gateway-executor.socket')
